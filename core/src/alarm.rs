@@ -1,0 +1,92 @@
+//! Wakers to be woken at a point in time, for futures that wait with a deadline and have no pool to ask.
+//!
+//! One thread for the process (`duly-alarm`), started by the first alarm; it ends when no alarm is left, so
+//! nothing stays behind. It wakes wakers and runs no other user code.
+//!
+//! Invariants: an alarm is in the list exactly while its [`Alarm`] lives and its time has not come; the thread
+//! runs exactly while `running` is set, which changes under the lock only.
+
+use crate::clock::{self, NEVER};
+use crate::slot;
+use crate::sync::{Condvar, Mutex, thread};
+use std::collections::BTreeMap;
+use std::task::Waker;
+use std::time::Duration;
+
+struct Alarms {
+    running: bool,
+    next: u64,
+    list: BTreeMap<(u64, u64), Waker>,
+}
+
+static ALARMS: Mutex<Alarms> = Mutex::new(Alarms { running: false, next: 0, list: BTreeMap::new() });
+static CHANGED: Condvar = Condvar::new();
+
+/// Wakes a waker at its time, unless dropped before.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    key: (u64, u64),
+}
+
+impl Alarm {
+    /// `None` for [`NEVER`].
+    pub(crate) fn at(time: u64, waker: &Waker) -> Option<Alarm> {
+        if time == NEVER {
+            return None;
+        }
+        let waker = waker.clone();
+        let mut alarms = ALARMS.lock();
+        let key = (time, alarms.next);
+        alarms.next += 1;
+        alarms.list.insert(key, waker);
+        if !alarms.running {
+            let started = thread::Builder::new().name("duly-alarm".into()).spawn(ring);
+            match started {
+                Ok(_) => alarms.running = true,
+                Err(error) => {
+                    log::error!(target: "duly", "the alarm thread could not be created: {error}; \
+                        the deadline of a pending future is only seen when it is polled");
+                }
+            }
+        } else if alarms.list.keys().next() == Some(&key) {
+            CHANGED.notify_one();
+        }
+        Some(Alarm { key })
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let gone = {
+            let mut alarms = ALARMS.lock();
+            let gone = alarms.list.remove(&self.key);
+            if alarms.list.is_empty() {
+                CHANGED.notify_one();
+            }
+            gone
+        };
+        // A waker's destructor is user code: outside the lock.
+        drop(gone);
+    }
+}
+
+fn ring() {
+    let mut alarms = ALARMS.lock();
+    loop {
+        let Some((&key, _)) = alarms.list.iter().next() else {
+            alarms.running = false;
+            return;
+        };
+        let now = clock::now();
+        if key.0 <= now {
+            let waker = alarms.list.remove(&key);
+            drop(alarms);
+            if let Some(waker) = waker {
+                slot::wake(waker);
+            }
+            alarms = ALARMS.lock();
+        } else {
+            alarms = CHANGED.wait_timeout(alarms, Duration::from_nanos(key.0 - now));
+        }
+    }
+}

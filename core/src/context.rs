@@ -1,0 +1,191 @@
+//! What a running callback sees of its task.
+
+use crate::cancel::CancellationToken;
+use crate::clock::{self, NEVER, NO_MILLIS};
+use crate::error::Interrupted;
+use crate::name::TaskName;
+use crate::shared::{Shared, own_token};
+use crate::slot::{Event, SlotRef, Waiter};
+use crate::sync::{Arc, Ordering};
+use std::cell::Cell;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Handed to the callback of [`Pool::submit`](crate::Pool::submit): whether to go on, and for how long.
+///
+/// A task that is cancelled, or whose deadline passes, has its outcome at once; its callback is asked to stop
+/// through this. A callback that goes on anyway runs to its end, and its value is dropped.
+///
+/// ```
+/// # let pool = duly::Pool::builder().workers(1).build()?;
+/// let task = pool.submit(|ctx| {
+///     for _ in 0..1000 {
+///         ctx.check()?; // Err when cancelled or late
+///         // … a slice of the work
+///     }
+///     Ok::<_, duly::Interrupted>("done")
+/// })?;
+/// assert_eq!(task.wait()?, "done");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub struct Context {
+    task: SlotRef,
+    shared: Arc<Shared>,
+}
+
+impl Context {
+    #[inline(always)]
+    pub(crate) fn task(&self) -> &SlotRef {
+        &self.task
+    }
+
+    /// Whether the task has its outcome already, so that nobody waits for this callback.
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        crate::slot::ended(self.task.load())
+    }
+
+    /// Why the callback should stop, if it should.
+    pub fn cause(&self) -> Option<Interrupted> {
+        self.task.interrupted()
+    }
+
+    /// An error when the callback should stop; for use with `?`.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        match self.cause() {
+            Some(cause) => Err(cause),
+            None => Ok(()),
+        }
+    }
+
+    /// The task's deadline.
+    pub fn deadline(&self) -> Option<Instant> {
+        clock::instant(clock::of_millis(self.task.due()))
+    }
+
+    /// What is left until the deadline; `None` without one.
+    pub fn time_left(&self) -> Option<Duration> {
+        let due = self.task.due();
+        (due != NO_MILLIS).then(|| clock::left(clock::of_millis(due)))
+    }
+
+    /// Runs `hook` when the task is cancelled, its deadline passes, or it is abandoned while the callback runs:
+    /// to close a socket, or kill a child. It runs on a delivery thread, or here and now if that has happened.
+    ///
+    /// Dropping the guard unregisters it, unless it is running.
+    pub fn on_cancel(&self, hook: impl FnOnce(&Interrupted) + Send + 'static) -> OnCancel {
+        let key = match self.task.register(Waiter::OnCancel(Box::new(hook))) {
+            Ok(key) => Some(key),
+            Err(Waiter::OnCancel(hook)) => {
+                if let Some(cause) = self.cause() {
+                    hook(&cause);
+                }
+                None
+            }
+            Err(_) => None,
+        };
+        OnCancel { task: self.task.clone(), key }
+    }
+
+    /// A token that is cancelled when this task is. What this callback submits stands under it.
+    pub fn token(&self) -> CancellationToken {
+        own_token(&self.task)
+    }
+
+    /// Sleeps, unless the callback should stop.
+    pub fn sleep(&self, span: Duration) -> Result<(), Interrupted> {
+        if self.task.wait(Event::Ended, clock::after(span)) { self.check() } else { Ok(()) }
+    }
+
+    /// The pool this task runs in.
+    pub fn pool(&self) -> crate::Pool {
+        crate::Pool::from_shared(&self.shared)
+    }
+
+    /// The task's label, and where it was submitted.
+    pub fn name(&self) -> TaskName {
+        self.task.name()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("task", &self.name()).field("cause", &self.cause()).finish()
+    }
+}
+
+/// A registered `on_cancel` hook: dropping it unregisters the hook.
+pub struct OnCancel {
+    task: SlotRef,
+    key: Option<u64>,
+}
+
+impl OnCancel {
+    /// Leaves the hook registered until the callback ends.
+    pub fn forget(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for OnCancel {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            drop(self.task.unregister(key));
+        }
+    }
+}
+
+impl fmt::Debug for OnCancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnCancel").field("registered", &self.key.is_some()).finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The context of the callback that runs on this thread.
+    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Runs `call` with a context for `task` as the thread's current one. Both are moved in and given back.
+#[inline]
+pub(crate) fn enter<R>(task: SlotRef, shared: &Arc<Shared>, call: impl FnOnce(&Context) -> R) -> (SlotRef, R) {
+    // The context borrows the worker's reference to the pool: no reference counting a task.
+    // SAFETY: the copy is never dropped (it stands in a ManuallyDrop), and `shared` outlives this call.
+    let shared = unsafe { std::ptr::read(shared) };
+    let context = std::mem::ManuallyDrop::new(Context { task, shared });
+    let outer = CURRENT.replace(&*context);
+    let result = call(&context);
+    CURRENT.set(outer);
+    // SAFETY: read once, out of a ManuallyDrop that is not used afterwards.
+    (unsafe { std::ptr::read(&context.task) }, result)
+}
+
+/// What a submit inherits from the callback that makes it.
+pub(crate) struct Inherited {
+    pub(crate) token: CancellationToken,
+    pub(crate) due: u64,
+}
+
+/// What the callback running on this thread passes on to what it submits.
+#[inline]
+pub(crate) fn inherited() -> Option<Inherited> {
+    let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: set by `enter` on this thread for as long as the context lives.
+    let context = unsafe { current.as_ref() }?;
+    let due = context.task.due();
+    Some(Inherited { token: own_token(&context.task), due: if due == NO_MILLIS { NEVER } else { clock::of_millis(due) } })
+}
+
+/// Whether a callback of this pool runs on this thread.
+pub(crate) fn inside(shared: &Shared) -> bool {
+    let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: set by `enter` on this thread for as long as the context lives.
+    unsafe { current.as_ref() }.is_some_and(|context| std::ptr::eq(Arc::as_ptr(&context.shared), shared))
+}
+
+impl Shared {
+    /// One more handle of the pool. A pool whose last handle was dropped stays closed.
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+}

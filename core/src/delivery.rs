@@ -1,0 +1,114 @@
+//! The delivery thread: runs user code that came due where none may run, that is destructors of captured data,
+//! completion callbacks and `on_cancel` hooks of tasks that no worker ended, and the pool's hooks.
+//!
+//! Nothing waits for it but `released`: outcomes are published and waiters woken before a job gets here.
+//!
+//! Invariants:
+//! 1. `pending` counts jobs sent and not finished.
+//! 2. A thread that is stuck in a job for `replace_after` while others wait gets a second beside it, up to a
+//!    limit; the timer thread looks.
+
+use crate::clock;
+use crate::slot::guard;
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::io;
+use std::thread::JoinHandle;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+enum Job {
+    Run(&'static str, Work),
+    Stop,
+}
+
+pub(crate) struct Delivery {
+    jobs: Sender<Job>,
+    crew: Arc<Crew>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+    thread_name: String,
+}
+
+/// What the delivery threads share; they do not hold the pool.
+struct Crew {
+    jobs: Receiver<Job>,
+    pending: AtomicUsize,
+    threads: AtomicUsize,
+    /// Since when each thread is busy with its job; 0 when it is not.
+    busy: Mutex<Vec<Arc<AtomicU64>>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(thread_name: String) -> Delivery {
+        let (send, receive) = unbounded();
+        Delivery {
+            jobs: send,
+            crew: Arc::new(Crew {
+                jobs: receive,
+                pending: AtomicUsize::new(0),
+                threads: AtomicUsize::new(0),
+                busy: Mutex::default(),
+            }),
+            handles: Mutex::default(),
+            thread_name,
+        }
+    }
+
+    /// Starts a thread.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let crew = self.crew.clone();
+        let handle = thread::Builder::new().name(self.thread_name.clone()).spawn(move || crew.work())?;
+        self.crew.threads.fetch_add(1, Ordering::Relaxed);
+        self.handles.lock().push(handle);
+        Ok(())
+    }
+
+    /// Hands a job over; never blocks. `what` names it in the log should it panic.
+    pub(crate) fn send(&self, what: &'static str, work: impl FnOnce() + Send + 'static) {
+        self.crew.pending.fetch_add(1, Ordering::AcqRel);
+        if self.jobs.send(Job::Run(what, Box::new(work))).is_err() {
+            unreachable!("the receiver lives as long as the sender");
+        }
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.crew.pending.load(Ordering::Acquire)
+    }
+
+    /// Whether jobs wait while every thread has been in one since `before`.
+    pub(crate) fn is_stuck(&self, before: u64) -> bool {
+        let busy = self.crew.busy.lock();
+        !self.crew.jobs.is_empty()
+            && busy.iter().all(|since| (1..=before).contains(&since.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.crew.threads.load(Ordering::Relaxed)
+    }
+
+    /// Ends the threads, each after the job it is in.
+    pub(crate) fn stop(&self) {
+        for _ in 0..self.threads() {
+            let _ = self.jobs.send(Job::Stop);
+        }
+    }
+
+    pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.handles.lock())
+    }
+}
+
+impl Crew {
+    fn work(&self) {
+        let busy = Arc::new(AtomicU64::new(0));
+        self.busy.lock().push(busy.clone());
+        while let Ok(Job::Run(what, work)) = self.jobs.recv() {
+            busy.store(clock::now(), Ordering::Relaxed);
+            guard(what, work);
+            busy.store(0, Ordering::Relaxed);
+            self.pending.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+        self.busy.lock().retain(|other| !Arc::ptr_eq(other, &busy));
+    }
+}

@@ -1,0 +1,482 @@
+//! The pool's public face: how it is built, its verbs, how it ends.
+//!
+//! Invariant: a pool that is handed out has its service threads, and under [`Threads::Eager`] all its workers;
+//! one that could not be built leaves nothing behind.
+
+use crate::clock;
+use crate::config::{Config, Overflow, Threads};
+use crate::context;
+use crate::error::{BuildError, ShutdownError, SubmitError};
+use crate::queue::MAX_CAPACITY;
+use crate::report::{Late, Leak, ShutdownReport, Stalled, Stats, TaskRecord, Unobserved, WorkerInfo};
+use crate::shared::Shared;
+use crate::submit::{Options, Run, SubmitFuture};
+use crate::sync::{Arc, Ordering};
+use crate::table;
+use crate::task::Task;
+use crate::worker::Worker;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A bounded worker pool. Cloning makes another handle of the same pool.
+///
+/// Dropping the last handle never blocks: it closes the pool, which drains in the background for
+/// [`drop_drain`](PoolBuilder::drop_drain) and then abandons what is left. Use [`shutdown`](Self::shutdown) to
+/// wait for that, and to be told.
+///
+/// ```
+/// use std::time::Duration;
+/// let pool = duly::Pool::builder().workers(4).default_timeout(Duration::from_secs(5)).build()?;
+/// let task = pool.spawn(|| 6 * 7)?;
+/// assert_eq!(task.wait()?, 42);
+/// let report = pool.shutdown(Duration::from_secs(1))?;
+/// assert!(report.drained);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool with the default options: see [`PoolBuilder`].
+    pub fn new() -> Result<Pool, BuildError> {
+        Self::builder().build()
+    }
+
+    /// The options of a pool.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    pub(crate) fn from_shared(shared: &Arc<Shared>) -> Pool {
+        shared.add_handle();
+        Pool { shared: shared.clone() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Submits a callback that returns a value. When the queue is full, does what the
+    /// [overflow policy](PoolBuilder::overflow) says; by default it blocks until there is room.
+    ///
+    /// A refused callback comes back with the error.
+    #[track_caller]
+    #[inline]
+    pub fn spawn<F, T>(&self, callback: F) -> Result<Task<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.options().spawn(callback)
+    }
+
+    /// [`spawn`](Self::spawn) that never waits: when the queue is full it is refused with `queue_full`, or sheds
+    /// as the policy says.
+    #[track_caller]
+    #[inline]
+    pub fn try_spawn<F, T>(&self, callback: F) -> Result<Task<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.options().try_spawn(callback)
+    }
+
+    /// Submits a callback that is told when to stop, and may fail. Blocks as [`spawn`](Self::spawn) does.
+    #[track_caller]
+    #[inline]
+    pub fn submit<F, T, E>(&self, callback: F) -> Result<Task<T, E>, SubmitError<F>>
+    where
+        F: FnOnce(&crate::Context) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.options().submit(callback)
+    }
+
+    /// [`submit`](Self::submit) that never waits.
+    #[track_caller]
+    #[inline]
+    pub fn try_submit<F, T, E>(&self, callback: F) -> Result<Task<T, E>, SubmitError<F>>
+    where
+        F: FnOnce(&crate::Context) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.options().try_submit(callback)
+    }
+
+    /// [`submit`](Self::submit) that waits for room without holding a thread.
+    #[track_caller]
+    pub fn submit_async<F, T, E>(&self, callback: F) -> SubmitFuture<F, T, E>
+    where
+        F: FnOnce(&crate::Context) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.options().submit_async(callback)
+    }
+
+    /// Submits and awaits the answer in one. If the future is dropped, the task is cancelled with reason
+    /// `caller_left`; one still waiting for room is not submitted.
+    #[track_caller]
+    pub fn run<F, T, E>(&self, callback: F) -> Run<F, T, E>
+    where
+        F: FnOnce(&crate::Context) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.options().run(callback)
+    }
+
+    /// The same verbs with options for each task: label, timeout, token, …
+    #[inline]
+    pub fn options(&self) -> Options<'_> {
+        Options::new(self)
+    }
+
+    /// Accepts no more; what was accepted is still run. Producers that wait for room are refused with
+    /// `shut_down`. Never blocks; may be called from a callback.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether the pool accepts no more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.queue.is_closed()
+    }
+
+    /// Closes the pool, waits for at most `drain` until everything accepted has ended, and then answers
+    /// everything that has not: those tasks are `abandoned` and named in the report.
+    ///
+    /// Blocks for `drain` plus some 20 ms at most, whatever the callbacks do. Called again, or by several at
+    /// once, it waits for the same end; the earliest drain deadline holds. From a callback of this pool it is an
+    /// error.
+    pub fn shutdown(&self, drain: Duration) -> Result<ShutdownReport, ShutdownError> {
+        let began = self.begin_shutdown(drain)?;
+        self.shared.wait_done();
+        Ok(self.shared.report(began))
+    }
+
+    /// [`shutdown`](Self::shutdown) with the pool's own drain time ([`PoolBuilder::drain`]).
+    pub fn shutdown_default(&self) -> Result<ShutdownReport, ShutdownError> {
+        self.shutdown(self.shared.config.drain)
+    }
+
+    /// [`shutdown`](Self::shutdown) without holding a thread. The drain begins now, not at the first poll;
+    /// dropping the future does not stop it.
+    pub fn shutdown_async(&self, drain: Duration) -> Shutdown {
+        Shutdown { began: self.begin_shutdown(drain), shared: self.shared.clone() }
+    }
+
+    fn begin_shutdown(&self, drain: Duration) -> Result<u64, ShutdownError> {
+        if context::inside(&self.shared) {
+            return Err(ShutdownError::FromWorker);
+        }
+        let began = clock::now();
+        self.shared.begin_drain(clock::after(drain));
+        Ok(began)
+    }
+
+    /// The books now. Takes microseconds; never waits for a worker.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// The callbacks that run although their task has its outcome: label, where submitted, age, thread.
+    pub fn leaks(&self) -> Vec<Leak> {
+        let mut running = self.shared.running();
+        running.retain(|task| task.outcome.is_some());
+        running
+    }
+
+    /// The callbacks that run now, those of [`leaks`](Self::leaks) included.
+    pub fn running(&self) -> Vec<TaskRecord> {
+        self.shared.running()
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.shared.config.name
+    }
+
+    /// A worker for a thread that the caller brings, under [`Threads::Host`]: [`Worker::run`] works on it until
+    /// the pool is closed. `None` when there are as many workers as the pool was built for.
+    pub fn worker(&self) -> Option<Worker> {
+        Worker::new(&self.shared)
+    }
+}
+
+impl Clone for Pool {
+    fn clone(&self) -> Self {
+        Self::from_shared(&self.shared)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.begin_drain(clock::after(self.shared.config.drop_drain));
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Future of [`Pool::shutdown_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Shutdown {
+    began: Result<u64, ShutdownError>,
+    shared: Arc<Shared>,
+}
+
+impl Future for Shutdown {
+    type Output = Result<ShutdownReport, ShutdownError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        match self.began {
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(began) if self.shared.poll_done(cx.waker()) => {
+                self.shared.join();
+                Poll::Ready(Ok(self.shared.report(began)))
+            }
+            Ok(_) => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").field("pool", &self.shared.config.name).finish_non_exhaustive()
+    }
+}
+
+/// The options of a pool, and their defaults.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct PoolBuilder {
+    config: Config,
+    workers: Option<usize>,
+    capacity: usize,
+    max_blocked_producers: Option<usize>,
+    max_replacements: Option<usize>,
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        PoolBuilder {
+            config: Config {
+                name: "duly".to_owned(),
+                workers: 0,
+                overflow: Overflow::Block,
+                replace_after: Duration::from_millis(100),
+                max_replacements: 0,
+                default_timeout: None,
+                drain: Duration::from_secs(25),
+                drop_drain: Duration::from_secs(10),
+                stack_size: None,
+                threads: Threads::Eager,
+                spawner: None,
+                on_worker_start: None,
+                on_worker_stop: None,
+                on_late: None,
+                on_stalled: None,
+                on_unobserved: None,
+            },
+            workers: None,
+            capacity: 1024,
+            max_blocked_producers: None,
+            max_replacements: None,
+        }
+    }
+}
+
+const MAX_WORKERS: usize = 32_767;
+
+impl PoolBuilder {
+    /// The pool's name: in messages, and at the start of its threads' names. Default: `duly`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// How many workers, 1 to 32,767. Default: the parallelism this process may use, with its cgroup quota and
+    /// affinity counted.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How many tasks may be queued, 1 to 8,388,608. Default: 1024.
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// What a submit does when the queue is full. Default: [`Overflow::Block`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.config.overflow = overflow;
+        self
+    }
+
+    /// How many producers, async ones included, may wait for room; more are refused with `queue_full`. Default:
+    /// the capacity.
+    pub fn max_blocked_producers(mut self, producers: usize) -> Self {
+        self.max_blocked_producers = Some(producers);
+        self
+    }
+
+    /// How long a callback may run on after its task has its outcome before another thread takes the worker's
+    /// place. Default: 100 ms.
+    pub fn replace_after(mut self, span: Duration) -> Self {
+        self.config.replace_after = span;
+        self
+    }
+
+    /// How many workers may be replaced at the same time. Default: the number of workers.
+    pub fn max_replacements(mut self, replacements: usize) -> Self {
+        self.max_replacements = Some(replacements);
+        self
+    }
+
+    /// The timeout of tasks submitted without one. Default: none.
+    pub fn default_timeout(mut self, timeout: Duration) -> Self {
+        self.config.default_timeout = Some(timeout);
+        self
+    }
+
+    /// How long [`Pool::shutdown_default`] drains. Default: 25 s.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.config.drain = drain;
+        self
+    }
+
+    /// How long the pool drains in the background after its last handle was dropped. Default: 10 s.
+    pub fn drop_drain(mut self, drain: Duration) -> Self {
+        self.config.drop_drain = drain;
+        self
+    }
+
+    /// The stack size of the workers, in bytes. Default: that of `std::thread`. Not for a spawner's threads.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.config.stack_size = Some(bytes);
+        self
+    }
+
+    /// Where threads come from. Default: [`Threads::Eager`].
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.config.threads = threads;
+        self
+    }
+
+    /// Creates workers' threads in the host's way: it is given a [`Worker`] and has it [run](Worker::run) on a
+    /// new thread. Replacements are created by it too, from the delivery thread.
+    pub fn spawner(mut self, spawner: impl Fn(Worker) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        self.config.spawner = Some(Arc::new(spawner));
+        self
+    }
+
+    /// Called on each worker's thread before its first task. A panic is logged.
+    pub fn on_worker_start(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.config.on_worker_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on each worker's thread after its last task. A panic is logged.
+    pub fn on_worker_stop(mut self, hook: impl Fn(&WorkerInfo) + Send + Sync + 'static) -> Self {
+        self.config.on_worker_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on the worker when a callback returns after its task had its outcome.
+    pub fn on_late(mut self, hook: impl Fn(&Late) + Send + Sync + 'static) -> Self {
+        self.config.on_late = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on the delivery thread when every worker is stuck and no replacement is left.
+    pub fn on_stalled(mut self, hook: impl Fn(&Stalled) + Send + Sync + 'static) -> Self {
+        self.config.on_stalled = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called when the last handle of a failed or panicked task is dropped before anyone looked at its outcome, on
+    /// the thread that drops it.
+    pub fn on_unobserved(mut self, hook: impl Fn(&Unobserved) + Send + Sync + 'static) -> Self {
+        self.config.on_unobserved = Some(Arc::new(hook));
+        self
+    }
+
+    /// Builds the pool. On an error nothing of it is left.
+    pub fn build(mut self) -> Result<Pool, BuildError> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(BuildError::invalid("workers", format!("{workers} is not within 1 to {MAX_WORKERS}")));
+        }
+        if !(1..=MAX_CAPACITY).contains(&self.capacity) {
+            let why = format!("{} is not within 1 to {MAX_CAPACITY}", self.capacity);
+            return Err(BuildError::invalid("capacity", why));
+        }
+        let replacements = self.max_replacements.unwrap_or(workers);
+        if replacements > MAX_WORKERS {
+            let why = format!("{replacements} is more than {MAX_WORKERS}");
+            return Err(BuildError::invalid("max_replacements", why));
+        }
+        if self.config.name.contains('\0') {
+            return Err(BuildError::invalid("name", "it contains a NUL character, which thread names cannot"));
+        }
+        if self.config.threads == Threads::Host && self.config.spawner.is_some() {
+            let why = "the host brings its threads itself under `Threads::Host`; leave one of the two away";
+            return Err(BuildError::invalid("spawner", why));
+        }
+        self.config.workers = workers;
+        self.config.max_replacements = replacements;
+        let Some(number) = table::reserve() else {
+            return Err(BuildError::invalid("name", "65,536 pools live in this process; drop some"));
+        };
+        let max_blocked = self.max_blocked_producers.unwrap_or(self.capacity);
+        let eager = self.config.threads == Threads::Eager;
+        let shared = Shared::new(number, self.config, self.capacity, max_blocked);
+        // From here on dropping it undoes what has been done.
+        let pool = Pool { shared };
+        if let Err(source) = pool.shared.start_service() {
+            pool.shared.undo_build();
+            return Err(BuildError::Thread { index: 0, source });
+        }
+        if eager {
+            for index in 0..workers {
+                if let Err(source) = pool.shared.spawn_worker() {
+                    pool.shared.undo_build();
+                    return Err(BuildError::Thread { index, source });
+                }
+            }
+        }
+        Ok(pool)
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("name", &self.config.name)
+            .field("workers", &self.workers)
+            .field("capacity", &self.capacity)
+            .field("overflow", &self.config.overflow)
+            .finish_non_exhaustive()
+    }
+}

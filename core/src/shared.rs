@@ -1,0 +1,587 @@
+//! What the handles, the workers and the timer of one pool share, and the pool's way from open to gone.
+//!
+//! ```text
+//! Open --close--> Draining --all ended, workers gone------------------> Done
+//!                     '--drain deadline--> Abandoned --settled or grace--^
+//! ```
+//!
+//! Invariants:
+//! 1. The timer thread alone moves the phase past `Draining`, and holds the pool until the books balance; so
+//!    whoever has won a task and not counted it finds the pool alive.
+//! 2. From `Abandoned` on no task is queued, and no running one is without outcome.
+//! 3. Nothing here waits for a callback: a shutdown returns at its drain deadline plus [`GRACE`].
+//!
+//! Lock order: `life`, then the registry's or the timer's (leaves). Hooks and wakers run with none held.
+
+use crate::books::Books;
+use crate::cancel::CancellationToken;
+use crate::clock::{self, MS, NEVER};
+use crate::config::{Config, Threads};
+use crate::delivery::Delivery;
+use crate::error::Outcome;
+use crate::idle::Idle;
+use crate::name::TaskName;
+use crate::queue::Queue;
+use crate::registry::{Record, Registry};
+use crate::report::{ShutdownReport, Stalled, Stats, TaskRecord, TaskState, Unobserved};
+use crate::slot::{self, QUEUED, RELEASED, SlotRef};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, full_fence, thread};
+use crate::timer::{Event, Timer};
+use crate::worker::Worker;
+use crate::{arena, end, table};
+use std::io;
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long, after the drain deadline, a shutdown waits for callbacks that return promptly.
+const GRACE: u64 = 20 * MS;
+
+pub(crate) struct Shared {
+    pub(crate) number: u16,
+    pub(crate) config: Config,
+    pub(crate) queue: Queue,
+    pub(crate) idle: Idle,
+    pub(crate) books: Books,
+    pub(crate) registry: Registry,
+    pub(crate) timer: Timer,
+    delivery: Delivery,
+    life: Mutex<Life>,
+    life_changed: Condvar,
+    pub(crate) reporter: Arc<Reporter>,
+    /// Handles of the pool.
+    pub(crate) handles: AtomicUsize,
+    stalled_now: AtomicBool,
+    delivery_watched: AtomicBool,
+    timer_handle: Mutex<Option<JoinHandle<()>>>,
+    demand: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Open,
+    Draining,
+    Abandoned,
+    Done,
+}
+
+struct Life {
+    phase: Phase,
+    drain_until: u64,
+    grace_until: u64,
+    abandoned: Vec<TaskRecord>,
+    stuck: Vec<TaskRecord>,
+    threads_left: usize,
+    wakers: Vec<Waker>,
+}
+
+/// Tells of failures nobody looked at, also after the pool has gone.
+pub(crate) struct Reporter {
+    pub(crate) count: AtomicU64,
+    hook: crate::config::Hook<Unobserved>,
+}
+
+impl slot::Unobserved for Reporter {
+    fn report(&self, name: TaskName, outcome: Outcome, message: Option<String>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        log::warn!(target: "duly", "nobody looked at {name}, which {outcome}{}{}",
+            if message.is_some() { ": " } else { "" }, message.as_deref().unwrap_or_default());
+        if let Some(hook) = &self.hook {
+            let told = Unobserved { name, outcome, message };
+            slot::guard("the on_unobserved hook", || hook(&told));
+        }
+    }
+}
+
+impl Shared {
+    /// A pool without threads.
+    pub(crate) fn new(number: u16, config: Config, capacity: usize, max_blocked: usize) -> Arc<Shared> {
+        let demand = capacity + config.workers + config.max_replacements;
+        arena::pool_opened(demand);
+        let shared = Arc::new(Shared {
+            number,
+            queue: Queue::new(capacity, max_blocked),
+            idle: Idle::default(),
+            books: Books::default(),
+            registry: Registry::default(),
+            timer: Timer::new(),
+            delivery: Delivery::new(config.thread_name("deliver")),
+            life: Mutex::new(Life {
+                phase: Phase::Open,
+                drain_until: NEVER,
+                grace_until: NEVER,
+                abandoned: Vec::new(),
+                stuck: Vec::new(),
+                threads_left: 0,
+                wakers: Vec::new(),
+            }),
+            life_changed: Condvar::new(),
+            reporter: Arc::new(Reporter {
+                count: AtomicU64::new(0),
+                hook: config.on_unobserved.clone(),
+            }),
+            handles: AtomicUsize::new(1),
+            stalled_now: AtomicBool::new(false),
+            delivery_watched: AtomicBool::new(false),
+            timer_handle: Mutex::new(None),
+            demand,
+            config,
+        });
+        table::set(number, Arc::as_ptr(&shared));
+        shared
+    }
+
+    // ---- threads ----
+
+    /// Starts the timer and the delivery thread.
+    pub(crate) fn start_service(self: &Arc<Self>) -> io::Result<()> {
+        let shared = self.clone();
+        let handle = thread::Builder::new()
+            .name(self.config.thread_name("timer"))
+            .spawn(move || crate::timer::run(&shared))?;
+        *self.timer_handle.lock() = Some(handle);
+        self.delivery.start()
+    }
+
+    /// A pool that could not be built: its threads, as far as there are any, end now.
+    pub(crate) fn undo_build(self: &Arc<Self>) {
+        self.begin_drain(clock::now());
+        if self.timer_handle.lock().is_some() {
+            self.wait_done();
+        }
+    }
+
+    /// Creates one worker's thread, unless there are enough. `Ok(false)`: there are.
+    pub(crate) fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
+        let Some(worker) = Worker::new(self) else { return Ok(false) };
+        match &self.config.spawner {
+            Some(spawner) => spawner(worker)?,
+            None => {
+                let mut builder = thread::Builder::new().name(worker.thread_name());
+                if let Some(size) = self.config.stack_size {
+                    builder = builder.stack_size(size);
+                }
+                self.registry.keep_handle(builder.spawn(move || worker.run())?);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A worker if the pool needs one: for [`Threads::OnDemand`] and for retries.
+    pub(crate) fn ensure_worker(self: &Arc<Self>) {
+        if self.queue.is_closed() && self.queue.looks_empty() {
+            return;
+        }
+        let create = |shared: &Arc<Self>| {
+            if let Err(error) = shared.spawn_worker() {
+                log::error!(target: "duly", "pool {}: a worker could not be created ({error}); it is tried \
+                    again, queued tasks keep their deadlines", shared.config.name);
+                let again = clock::now() + clock::MS * 100;
+                shared.timer.at(again, Event::Worker);
+            }
+        };
+        if self.config.spawner.is_some() {
+            let shared = self.clone();
+            self.deliver("the spawner", move || create(&shared));
+        } else {
+            create(self);
+        }
+    }
+
+    /// Hands user code to the delivery thread.
+    pub(crate) fn deliver(self: &Arc<Self>, what: &'static str, work: impl FnOnce() + Send + 'static) {
+        self.delivery.send(what, work);
+        if self.delivery.pending() > 1 && !self.delivery_watched.swap(true, Ordering::Relaxed) {
+            self.watch_delivery();
+        }
+    }
+
+    fn watch_delivery(&self) {
+        self.timer.at(clock::after(self.config.replace_after), Event::Delivery);
+    }
+
+    /// A stuck delivery thread gets another beside it. On the timer thread.
+    pub(crate) fn check_delivery(&self) {
+        let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
+        if self.delivery.is_stuck(clock::now().saturating_sub(span)) {
+            if self.delivery.threads() <= self.config.max_replacements {
+                if let Err(error) = self.delivery.start() {
+                    log::error!(target: "duly", "pool {}: the delivery thread is stuck in a destructor or \
+                        callback, and another could not be created: {error}", self.config.name);
+                }
+            } else {
+                log::warn!(target: "duly", "pool {}: {} delivery threads are stuck in destructors or callbacks",
+                    self.config.name, self.delivery.threads());
+            }
+        }
+        if self.delivery.pending() > 1 {
+            self.watch_delivery();
+        } else {
+            self.delivery_watched.store(false, Ordering::Relaxed);
+        }
+    }
+
+    // ---- stuck workers ----
+
+    /// `replace_after` ago this task ended while its callback ran. On the timer thread.
+    pub(crate) fn check_overdue(self: &Arc<Self>, task: SlotRef) {
+        if task.load() & RELEASED != 0 {
+            return;
+        }
+        let record = self.registry.each(|records| {
+            records
+                .iter()
+                .find(|r| r.own.current.load(Ordering::Acquire) == task.as_ptr().as_ptr())
+                .cloned()
+        });
+        let Some(record) = record else { return };
+        if record.caller || record.replaced.load(Ordering::Relaxed) || self.queue.is_closed() {
+            return;
+        }
+        log::warn!(target: "duly", "pool {}: {} has its outcome ({}) and its callback still runs", self.config.name,
+            task.name(), slot::outcome(task.load()).map_or("", Outcome::as_str));
+        if !self.registry.replace(&record, self.config.max_replacements) {
+            self.check_stalled();
+            return;
+        }
+        let again = clock::after(self.config.replace_after);
+        let start = move |shared: &Arc<Self>| match shared.spawn_worker() {
+            Ok(_) => {
+                shared.books.replaced.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                log::error!(target: "duly", "pool {}: a replacement could not be created: {error}",
+                    shared.config.name);
+                shared.registry.unreplace(&record);
+                shared.timer.at(again, Event::Overdue(task));
+            }
+        };
+        if self.config.spawner.is_some() {
+            let shared = self.clone();
+            self.deliver("the spawner", move || start(&shared));
+        } else {
+            start(self);
+        }
+    }
+
+    fn check_stalled(self: &Arc<Self>) {
+        let pin = arena::pin();
+        let (mut working, mut stuck) = (0, Vec::new());
+        self.registry.each(|records| {
+            for record in records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)) {
+                working += 1;
+                stuck.extend(look_at(record, &pin).filter(|task| task.outcome.is_some()));
+            }
+        });
+        if stuck.len() < working || self.stalled_now.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.books.stalled.fetch_add(1, Ordering::Relaxed);
+        let told =
+            Stalled { pool: self.config.name.clone(), queued: self.queue.depth().queued, stuck };
+        log::error!(target: "duly", "pool {} is stalled: all {working} workers are inside callbacks whose tasks \
+            have their outcome, and no replacement is left; {} tasks are queued. Deadlines still fire. Let the \
+            callbacks end, or raise `max_replacements`", told.pool, told.queued);
+        if let Some(hook) = self.config.on_stalled.clone() {
+            self.deliver("the on_stalled hook", move || hook(&told));
+        }
+    }
+
+    /// A late callback has returned.
+    pub(crate) fn not_stalled(&self) {
+        self.stalled_now.store(false, Ordering::Relaxed);
+    }
+
+    // ---- the end ----
+
+    /// Accepts no more. What was accepted is run.
+    pub(crate) fn close(&self) {
+        self.begin_drain(NEVER);
+    }
+
+    /// Closes; at `until` what has not ended is abandoned. Never blocks.
+    pub(crate) fn begin_drain(&self, until: u64) {
+        self.queue.close();
+        self.idle.wake_all();
+        {
+            let mut life = self.life.lock();
+            if life.phase == Phase::Open {
+                life.phase = Phase::Draining;
+            }
+            if until < life.drain_until {
+                life.drain_until = until;
+                self.timer.at(until, Event::Progress);
+            }
+        }
+        self.progress();
+    }
+
+    /// Something happened that may bring a closing pool to its end: have the timer thread look.
+    pub(crate) fn progress(&self) {
+        self.timer.at(clock::now(), Event::Progress);
+    }
+
+    /// Moves the phase on. True when the end has been reached. On the timer thread.
+    pub(crate) fn check_progress(self: &Arc<Self>) -> bool {
+        let now = clock::now();
+        let phase = {
+            let mut life = self.life.lock();
+            if life.phase == Phase::Draining && now >= life.drain_until && !self.all_gone() {
+                life.phase = Phase::Abandoned;
+                life.grace_until = now + GRACE;
+            }
+            life.phase
+        };
+        match phase {
+            Phase::Open | Phase::Done => false,
+            Phase::Draining => {
+                if self.all_gone() {
+                    return true;
+                }
+                if self.queue.looks_empty() && self.threads_running() == 0 {
+                    // What is left is a winner between two steps, or the delivery thread: nobody will tell.
+                    self.timer.at(now + MS, Event::Progress);
+                }
+                false
+            }
+            Phase::Abandoned => {
+                let abandoned = self.abandon_all();
+                let grace_until = {
+                    let mut life = self.life.lock();
+                    life.abandoned.extend(abandoned);
+                    life.grace_until
+                };
+                if self.all_gone() || (now >= grace_until && self.stats().running == 0) {
+                    return true;
+                }
+                self.timer.at(now + MS, Event::Progress);
+                false
+            }
+        }
+    }
+
+    fn threads_running(&self) -> usize {
+        self.registry
+            .each(|records| records.iter().filter(|r| r.running.load(Ordering::Acquire)).count())
+    }
+
+    fn all_gone(&self) -> bool {
+        if self.threads_running() != 0 || self.delivery.pending() != 0 {
+            return false;
+        }
+        let stats = self.stats();
+        stats.queued == 0 && stats.running == 0
+    }
+
+    /// Ends everything that has not ended.
+    fn abandon_all(self: &Arc<Self>) -> Vec<TaskRecord> {
+        let mut abandoned = Vec::new();
+        while let Some((task, won)) = self.queue.pop_won(|task| task.win().is_some()) {
+            if won {
+                abandoned.push(TaskRecord {
+                    name: task.name(),
+                    state: TaskState::Queued,
+                    outcome: Some(Outcome::Abandoned),
+                    age: Duration::ZERO,
+                    thread: None,
+                });
+                end::finish(self, &task, QUEUED, Outcome::Abandoned, None);
+            }
+        }
+        let pin = arena::pin();
+        let running: Vec<(SlotRef, Arc<Record>)> = self.registry.each(|records| {
+            records
+                .iter()
+                .filter_map(|record| {
+                    // SAFETY: `current` is as `find` wants it (registry invariant 2).
+                    let task = unsafe { SlotRef::find(&record.own.current, &pin) }?;
+                    Some((task, record.clone()))
+                })
+                .collect()
+        });
+        for (task, record) in running {
+            if task.pool() == self.number && end::end(&task, Outcome::Abandoned, None) {
+                abandoned.push(describe(&task, &record));
+            }
+        }
+        abandoned
+    }
+
+    /// The end has been reached: let everyone go. On the timer thread, last.
+    pub(crate) fn finish(&self) {
+        self.delivery.stop();
+        let stuck = self.running();
+        let wakers = {
+            let mut life = self.life.lock();
+            life.phase = Phase::Done;
+            life.stuck = stuck;
+            life.threads_left = self.threads_running();
+            std::mem::take(&mut life.wakers)
+        };
+        self.life_changed.notify_all();
+        for waker in wakers {
+            slot::wake(waker);
+        }
+    }
+
+    /// Blocks until the end, and joins the threads that have ended.
+    pub(crate) fn wait_done(&self) {
+        let mut life = self.life.lock();
+        while life.phase != Phase::Done {
+            life = self.life_changed.wait(life);
+        }
+        drop(life);
+        self.join();
+    }
+
+    /// Whether the end has been reached; if not, `waker` is woken then.
+    pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
+        let mut life = self.life.lock();
+        if life.phase == Phase::Done {
+            return true;
+        }
+        if !life.wakers.iter().any(|w| w.will_wake(waker)) {
+            life.wakers.push(waker.clone());
+        }
+        false
+    }
+
+    /// Joins the threads that are about to be gone, so that none is left when a shutdown returns; not those
+    /// inside callbacks.
+    pub(crate) fn join(&self) {
+        let mut handles = self.registry.take_handles();
+        handles.extend(self.delivery.take_handles());
+        handles.extend(self.timer_handle.lock().take());
+        let until = clock::now() + GRACE;
+        let stuck = self.life.lock().threads_left;
+        loop {
+            handles = handles.into_iter().filter_map(try_join).collect();
+            // What is left beyond those is about to end.
+            if handles.len() <= stuck || clock::now() >= until {
+                break;
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        arena::flush();
+    }
+
+    pub(crate) fn report(&self, began: u64) -> ShutdownReport {
+        let (abandoned, stuck, threads_left) = {
+            let life = self.life.lock();
+            (life.abandoned.clone(), life.stuck.clone(), life.threads_left)
+        };
+        ShutdownReport {
+            drained: abandoned.is_empty() && threads_left == 0,
+            stats: self.stats(),
+            abandoned,
+            stuck,
+            threads_left,
+            elapsed: Duration::from_nanos(clock::now().saturating_sub(began)),
+        }
+    }
+
+    // ---- observers ----
+
+    /// The books now. See `books` for the order of the reads.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        let (mut ended, workers) = self.registry.each(|records| {
+            let mut ended = self.books.ended();
+            for record in records {
+                for (outcome, count) in record.own.tally.read() {
+                    ended[outcome as usize] += count;
+                }
+            }
+            (ended, records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)).count())
+        });
+        let depth = self.queue.depth();
+        stats.submitted = depth.pushed + self.books.direct.load(Ordering::Acquire);
+        stats.queued = depth.queued;
+        stats.set_outcomes(std::mem::take(&mut ended));
+        stats.running = stats.submitted.saturating_sub(stats.ended() + stats.queued);
+        stats.workers = workers as u64;
+        stats.refused = self.books.refused.load(Ordering::Relaxed);
+        stats.late = self.books.late.load(Ordering::Relaxed);
+        stats.overdue = self.books.overdue.load(Ordering::Relaxed);
+        stats.replaced = self.books.replaced.load(Ordering::Relaxed);
+        stats.stalled = self.books.stalled.load(Ordering::Relaxed);
+        stats.unobserved = self.reporter.count.load(Ordering::Relaxed);
+        stats.blocked_producers = self.queue.blocked() as u64;
+        stats
+    }
+
+    /// What runs now.
+    pub(crate) fn running(&self) -> Vec<TaskRecord> {
+        let pin = arena::pin();
+        self.registry.each(|records| records.iter().filter_map(|record| look_at(record, &pin)).collect())
+    }
+
+    /// Whether the pool creates threads at submit.
+    #[inline(always)]
+    pub(crate) fn on_demand(&self) -> bool {
+        self.config.threads == Threads::OnDemand
+    }
+}
+
+fn look_at(record: &Record, pin: &arena::Pin) -> Option<TaskRecord> {
+    // SAFETY: `current` is as `find` wants it (registry invariant 2).
+    let task = unsafe { SlotRef::find(&record.own.current, pin) }?;
+    Some(describe(&task, record))
+}
+
+fn describe(task: &SlotRef, record: &Record) -> TaskRecord {
+    let started = record.own.started.load(Ordering::Relaxed);
+    TaskRecord {
+        name: task.name(),
+        state: TaskState::Running,
+        outcome: slot::outcome(task.load()),
+        age: Duration::from_nanos(clock::coarse().saturating_sub(started)),
+        thread: record.name.lock().clone(),
+    }
+}
+
+/// Joins a thread if it is gone; otherwise the handle comes back.
+fn try_join(handle: JoinHandle<()>) -> Option<JoinHandle<()>> {
+    if !handle.is_finished() {
+        return Some(handle);
+    }
+    // Its closure has returned; what is left of it are its thread-locals' destructors, which may be user code,
+    // so that even this join needs a limit.
+    use std::os::unix::thread::JoinHandleExt;
+    let id = handle.into_pthread_t();
+    let until = clock::now() + GRACE;
+    loop {
+        // SAFETY: the id is valid: it was neither joined nor detached, and `into_pthread_t` gave it to us.
+        match unsafe { libc::pthread_tryjoin_np(id, std::ptr::null_mut()) } {
+            libc::EBUSY if clock::now() < until => thread::sleep(Duration::from_micros(20)),
+            0 => return None,
+            _ => {
+                // SAFETY: as above, and not joined.
+                unsafe { libc::pthread_detach(id) };
+                return None;
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        table::free(self.number);
+        arena::pool_closed(self.demand);
+    }
+}
+
+/// The token of a running task: what its callback submits stands under it.
+pub(crate) fn own_token(task: &SlotRef) -> CancellationToken {
+    let side = task.side_or_new();
+    let own = side.own.get_or_init(|| match &side.parent {
+        Some(parent) => parent.child(),
+        None => CancellationToken::new(),
+    });
+    // Made after the task ended: then nobody else tells it. Pairs with the fence in `end::end`.
+    full_fence();
+    if let Some(outcome) = slot::outcome(task.load()) {
+        own.cancel_with(end::reason_of_task(task, outcome));
+    }
+    own.clone()
+}

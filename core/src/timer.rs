@@ -1,0 +1,256 @@
+//! The thread that keeps deadlines. It runs no user code, so nothing a callback does can delay an answer (P2).
+//!
+//! Registering a timer at submit would cost more than the task. So a submit only makes sure that a check is
+//! planned soon enough (`next_check`), and the check finds the tasks that are still there: in the queue, or in a
+//! worker's `current`. Those due are ended; the others enter the wheel. A task that ends before its first check
+//! has cost nothing.
+//!
+//! Invariants:
+//! 1. A producer pushes, then reads `next_check`; the thread stores "none planned", then looks for tasks. Full
+//!    fences between: so the producer plans a check, or the thread sees the task.
+//! 2. A check looks at the queue first and at the workers second; a task moves the other way under the queue's
+//!    lock. So none is missed.
+//! 3. A task enters the wheel first and is marked TIMED second; if that shows that it is ending, it is taken out
+//!    again. Whoever ends a task marked TIMED takes it out. A task's `node` and the wheel change under the lock.
+//! 4. A task in the wheel fires at its due millisecond, rounded up: never early.
+//!
+//! Lock order: the timer's lock is a leaf. What fires is ended after it is let go.
+
+use crate::clock::{self, MS, NEVER, NO_MILLIS};
+use crate::error::Outcome;
+use crate::shared::Shared;
+use crate::slot::{self, LINKED, MAX_NODES, Slot, SlotRef, TIMED};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, full_fence};
+use crate::wheel::Wheel;
+use crate::{arena, end};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long after its submit a task is looked at, at the latest. Shorter deadlines are checked when due.
+const CHECK_WITHIN: u64 = 10 * MS;
+
+/// What a [`Slot::node`] is while not in the wheel.
+const NO_NODE: usize = MAX_NODES;
+
+/// What else the thread does at a given time.
+pub(crate) enum Event {
+    /// A task ended while its callback ran: has the callback returned by now?
+    Overdue(SlotRef),
+    /// Look whether the pool's end has been reached, or its drain deadline.
+    Progress,
+    /// Look whether the delivery thread is stuck.
+    Delivery,
+    /// A worker could not be created: try again.
+    Worker,
+}
+
+pub(crate) struct Timer {
+    /// When the next check is planned; [`NEVER`] for none.
+    next_check: AtomicU64,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    wheel: Wheel<SlotRef>,
+    events: BTreeMap<(u64, u64), Event>,
+    next: u64,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Timer {
+        Timer {
+            next_check: AtomicU64::new(NEVER),
+            inner: Mutex::new(Inner {
+                wheel: Wheel::new(clock::now() / MS),
+                events: BTreeMap::new(),
+                next: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// After a task due at `due` (nanoseconds) was made visible at about `now`.
+    #[inline]
+    pub(crate) fn arm(&self, due: u64, now: u64) {
+        full_fence();
+        let check = due.min(now + CHECK_WITHIN);
+        if self.next_check.load(Ordering::Relaxed) > check {
+            self.plan(check);
+        }
+    }
+
+    #[cold]
+    fn plan(&self, check: u64) {
+        let _inner = self.inner.lock();
+        if self.next_check.load(Ordering::Relaxed) > check {
+            self.next_check.store(check, Ordering::SeqCst);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Plans an event.
+    pub(crate) fn at(&self, time: u64, event: Event) {
+        if time == NEVER {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let key = (time, inner.next);
+        inner.next += 1;
+        inner.events.insert(key, event);
+        if inner.events.keys().next() == Some(&key) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes an ending task out of the wheel, if it is there.
+    pub(crate) fn remove(&self, task: &Slot) {
+        let gone = {
+            let mut inner = self.inner.lock();
+            let node = task.node();
+            if node == NO_NODE {
+                return;
+            }
+            task.set_node(NO_NODE);
+            inner.wheel.remove(node)
+        };
+        drop(gone);
+    }
+
+    /// Puts a living task into the wheel.
+    fn register(&self, task: SlotRef) {
+        {
+            let mut inner = self.inner.lock();
+            if task.load() & TIMED != 0 || inner.wheel.len() >= MAX_NODES {
+                return;
+            }
+            let node = inner.wheel.insert(task.due(), task.clone());
+            task.set_node(node);
+        }
+        let word = task.set(TIMED);
+        if slot::ended(word) || slot::state(word) == slot::FINISHING {
+            self.remove(&task);
+        }
+    }
+
+    /// How many tasks are in the wheel.
+    #[cfg(test)]
+    pub(crate) fn registered(&self) -> usize {
+        self.inner.lock().wheel.len()
+    }
+
+    fn sleep<'a>(&'a self, inner: MutexGuard<'a, Inner>, now: u64) -> MutexGuard<'a, Inner> {
+        let mut until = self.next_check.load(Ordering::Relaxed);
+        if let Some(next) = inner.wheel.next() {
+            until = until.min(next * MS);
+        }
+        if let Some(&(time, _)) = inner.events.keys().next() {
+            until = until.min(time);
+        }
+        if until == NEVER {
+            self.changed.wait(inner)
+        } else if until > now {
+            self.changed.wait_timeout(inner, Duration::from_nanos(until - now))
+        } else {
+            inner
+        }
+    }
+}
+
+/// The thread's loop; ends when the pool's end has been reached.
+pub(crate) fn run(shared: &Arc<Shared>) {
+    let timer = &shared.timer;
+    let mut fired: Vec<SlotRef> = Vec::new();
+    let mut events: Vec<Event> = Vec::new();
+    let mut inner = timer.inner.lock();
+    loop {
+        let now = clock::now();
+        inner.wheel.advance(now / MS, |task| {
+            task.set_node(NO_NODE);
+            fired.push(task);
+        });
+        while let Some((&key, _)) = inner.events.first_key_value() {
+            if key.0 > now {
+                break;
+            }
+            events.extend(inner.events.remove(&key));
+        }
+        let check = timer.next_check.load(Ordering::Relaxed) <= now;
+        if !check && fired.is_empty() && events.is_empty() {
+            inner = timer.sleep(inner, now);
+            continue;
+        }
+        if check {
+            // Invariant 1: first this, then look.
+            timer.next_check.store(NEVER, Ordering::SeqCst);
+        }
+        drop(inner);
+        for task in fired.drain(..) {
+            end::end(&task, Outcome::DeadlineExceeded, None);
+        }
+        if check {
+            full_fence();
+            look_for_deadlines(shared);
+        }
+        for event in events.drain(..) {
+            match event {
+                Event::Overdue(task) => shared.check_overdue(task),
+                Event::Delivery => shared.check_delivery(),
+                Event::Worker => shared.ensure_worker(),
+                Event::Progress => {
+                    if shared.check_progress() {
+                        shared.finish();
+                        return;
+                    }
+                }
+            }
+        }
+        inner = timer.inner.lock();
+    }
+}
+
+/// Ends what is due, and enters into the wheel what is not: all tasks with a deadline not looked at before.
+fn look_for_deadlines(shared: &Arc<Shared>) {
+    let pin = arena::pin();
+    let mut found: Vec<SlotRef> = Vec::new();
+    while shared.queue.sweep_new(&mut found, |task| task.due() != NO_MILLIS) {
+        settle(shared, &mut found);
+    }
+    settle(shared, &mut found);
+    shared.registry.each(|records| {
+        for record in records {
+            // SAFETY: pinned above; `current` is as `find` wants it (registry invariant 2).
+            if let Some(task) = unsafe { SlotRef::find(&record.own.current, &pin) } {
+                found.push(task);
+            }
+        }
+    });
+    found.retain(|task| task.due() != NO_MILLIS);
+    settle(shared, &mut found);
+}
+
+fn settle(shared: &Arc<Shared>, found: &mut Vec<SlotRef>) {
+    if found.is_empty() {
+        return;
+    }
+    let now = clock::now();
+    for task in found.drain(..) {
+        if clock::of_millis(task.due()) <= now {
+            end::end(&task, Outcome::DeadlineExceeded, None);
+        } else if task.load() & TIMED == 0 {
+            shared.timer.register(task);
+        }
+    }
+}
+
+/// Takes an ending task off the lists its word says it is on. Called by its winner.
+#[inline]
+pub(crate) fn leave_lists(shared: &Shared, task: &Slot) {
+    let word = task.load();
+    if word & TIMED != 0 {
+        shared.timer.remove(task);
+    }
+    if word & LINKED != 0 {
+        end::unlink(task);
+    }
+}

@@ -1,0 +1,254 @@
+//! The worker: take, check, run, answer, account; sleep when there is nothing to do.
+//!
+//! Invariants:
+//! 1. `current` names the task from before anyone could miss it (the queue sets it) until all user code of the
+//!    task has run on this thread; then it is cleared before the reference goes.
+//! 2. A worker that publishes an outcome and then finds nothing to do has announced that it searches before it
+//!    published: the waiter's next submit wakes nobody.
+//! 3. A worker ends when the pool is closed and its queue is empty, or when its callback returns after another
+//!    thread took its place.
+
+use crate::clock::{self, NO_MILLIS};
+use crate::context;
+use crate::error::Outcome;
+use crate::registry::Record;
+use crate::report::{Late, WorkerInfo};
+use crate::shared::Shared;
+use crate::slot::{self, Event, Ran, SlotRef};
+use crate::sync::{Arc, Ordering, Parker, spin_hint, thread};
+use crate::{end, timer};
+use std::fmt;
+use std::time::Duration;
+
+/// A worker that has not run yet: for a [`spawner`](crate::PoolBuilder::spawner), or for a thread that the
+/// host brings ([`Pool::worker`](crate::Pool::worker)).
+///
+/// Dropped without having run, it is given up; the pool counts one worker less.
+pub struct Worker {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+}
+
+impl Worker {
+    /// One more worker, unless the pool has as many as it may.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Option<Worker> {
+        let record = shared.registry.add_worker(shared.config.workers)?;
+        Some(Worker { shared: shared.clone(), record })
+    }
+
+    /// Which pool, and which worker of it.
+    pub fn info(&self) -> WorkerInfo {
+        WorkerInfo { pool: self.shared.config.name.clone(), index: self.record.index }
+    }
+
+    /// A name for its thread, of at most 15 bytes.
+    pub fn thread_name(&self) -> String {
+        self.shared.config.thread_name(&self.record.index.to_string())
+    }
+
+    /// Works on the calling thread until the pool is closed and drained (or another thread has taken this
+    /// one's place while a callback was overdue).
+    pub fn run(self) {
+        self.run_with(|wait| wait());
+    }
+
+    /// [`run`](Self::run), with each blocking wait passed through `wait`, which must call its argument once:
+    /// for hosts that have to let go of a lock meanwhile.
+    pub fn run_with(self, mut wait: impl FnMut(&mut dyn FnMut())) {
+        let info = self.info();
+        *self.record.name.lock() =
+            Some(thread::current().name().map_or_else(|| self.thread_name(), str::to_owned));
+        self.record.running.store(true, Ordering::Release);
+        if let Some(hook) = &self.shared.config.on_worker_start {
+            slot::guard("the on_worker_start hook", || hook(&info));
+        }
+        self.work(&mut wait);
+        if let Some(hook) = &self.shared.config.on_worker_stop {
+            slot::guard("the on_worker_stop hook", || hook(&info));
+        }
+    }
+
+    fn work(&self, wait: &mut dyn FnMut(&mut dyn FnMut())) {
+        let (shared, record) = (&self.shared, &*self.record);
+        let queue = &shared.queue;
+        let parker = Arc::new(Parker::here());
+        let mut searching = false;
+        loop {
+            // Read before the pop: after `close` returned, an empty queue stays empty.
+            let closed = queue.is_closed();
+            if let Some(task) = queue.pop(&record.own.current) {
+                if searching {
+                    searching = false;
+                    shared.idle.stop_searching(|| !queue.looks_empty());
+                }
+                queue.announce_room();
+                run(shared, record, task, &mut searching);
+                if record.replaced.load(Ordering::Relaxed) {
+                    break;
+                }
+                continue;
+            }
+            if closed {
+                break;
+            }
+            if !searching {
+                searching = shared.idle.start_searching(false);
+            }
+            if searching && look_around(|| !queue.looks_empty() || queue.is_closed()) {
+                continue;
+            }
+            shared.idle.go_idle(&parker, searching, || !queue.looks_empty() || queue.is_closed());
+            wait(&mut || parker.park());
+            // Whoever woke us counted us as searching.
+            searching = true;
+        }
+        if searching {
+            shared.idle.stop_searching(|| !queue.looks_empty());
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.record.running.store(false, Ordering::Release);
+        self.shared.registry.remove(&self.record, &self.shared.books);
+        if self.shared.queue.is_closed() {
+            self.shared.progress();
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("info", &self.info()).finish_non_exhaustive()
+    }
+}
+
+const SPINS: u32 = 7;
+const YIELDS: u32 = 8;
+
+/// Waits a little for work: spins with growing pauses, so that the producers keep their cache lines, then lets
+/// other threads run.
+fn look_around(found: impl Fn() -> bool) -> bool {
+    for round in 0..SPINS {
+        for _ in 0..(1 << round) {
+            spin_hint();
+        }
+        if found() {
+            return true;
+        }
+    }
+    for _ in 0..YIELDS {
+        thread::yield_now();
+        if found() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Runs one task, which the calling thread has taken out of the queue and which stands in `record`'s `current`.
+#[inline]
+pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, searching: &mut bool) {
+    let current = &record.own.current;
+    let due = task.due();
+    if due != NO_MILLIS && clock::now() >= clock::of_millis(due) {
+        // Past its deadline: never started.
+        end::end(&task, Outcome::DeadlineExceeded, None);
+    }
+    if !task.start() {
+        // Somebody else has ended it.
+        current.store(std::ptr::null_mut(), Ordering::Release);
+        task.leave();
+        return;
+    }
+    record.own.started.store(clock::coarse(), Ordering::Relaxed);
+    let (task, ran) = context::enter(task, shared, |context| {
+        // SAFETY: this thread has just moved the task to RUNNING, and `context` is this run's.
+        unsafe { (context.task().vtable().run)(context.task(), (&raw const *context).cast()) }
+    });
+    match ran {
+        Ran::Won(outcome) => answer(shared, record, task, outcome, searching),
+        Ran::Late => late(shared, record, task),
+    }
+}
+
+/// The callback ended first: count, publish, wake.
+#[inline]
+fn answer(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
+    timer::leave_lists(shared, &task);
+    if outcome != Outcome::Succeeded {
+        let _ = task.side_or_new().unobserved.set(shared.reporter.clone());
+    }
+    record.own.tally.count(outcome);
+    if !*searching && shared.queue.looks_empty() {
+        *searching = shared.idle.start_searching(true);
+    }
+    record.own.current.store(std::ptr::null_mut(), Ordering::Release);
+    let published = task.publish(outcome, None, true, true);
+    if !published.waiters {
+        let slot = task.into_raw();
+        if published.last {
+            // SAFETY: `publish` said so.
+            unsafe { SlotRef::destroy(slot) };
+        }
+        return;
+    }
+    answer_waiters(record, task, outcome);
+}
+
+#[cold]
+#[inline(never)]
+fn answer_waiters(record: &Record, task: SlotRef, outcome: Outcome) {
+    // Wakers and callbacks are user code: the task is shown while they run.
+    record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
+    let calls = task.wake(Event::Ended);
+    task.wake(Event::Released);
+    if !calls.is_empty() {
+        end::run_calls(&task, calls, outcome);
+    }
+    record.own.current.store(std::ptr::null_mut(), Ordering::Release);
+    task.leave();
+}
+
+/// The task had its outcome before its callback returned.
+#[cold]
+#[inline(never)]
+fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef) {
+    // The winner may still be between its steps.
+    task.wait(Event::Ended, clock::NEVER);
+    shared.books.late.fetch_add(1, Ordering::Relaxed);
+    shared.books.overdue.fetch_sub(1, Ordering::AcqRel);
+    task.released();
+    shared.not_stalled();
+    let told = Late {
+        name: task.name(),
+        outcome: slot::outcome(task.load()).unwrap_or(Outcome::Abandoned),
+        ran: Duration::from_nanos(
+            clock::coarse().saturating_sub(record.own.started.load(Ordering::Relaxed)),
+        ),
+    };
+    log::warn!(target: "duly", "pool {}: the callback of {} returned after {:.1?}; its task had ended ({})",
+        shared.config.name, told.name, told.ran, told.outcome);
+    if let Some(hook) = &shared.config.on_late {
+        slot::guard("the on_late hook", || hook(&told));
+    }
+    record.own.current.store(std::ptr::null_mut(), Ordering::Release);
+    task.leave();
+}
+
+/// Runs a task that never entered the queue, on the thread that submits it.
+pub(crate) fn run_by_caller(shared: &Arc<Shared>, task: SlotRef, arm: impl FnOnce()) {
+    let record = shared.registry.add_caller();
+    *record.name.lock() = thread::current().name().map(str::to_owned);
+    record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
+    // Only now can the timer see it.
+    arm();
+    // A caller is never a searcher.
+    run(shared, &record, task, &mut true);
+    record.running.store(false, Ordering::Release);
+    shared.registry.remove(&record, &shared.books);
+    if shared.queue.is_closed() {
+        shared.progress();
+    }
+}
