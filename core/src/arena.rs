@@ -17,7 +17,7 @@
 //! Lock order: the depot's lock is a leaf.
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, full_fence};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
@@ -32,6 +32,7 @@ pub(crate) struct Block {
 }
 
 const CHUNK_BLOCKS: usize = 1024;
+const CHUNK: usize = CHUNK_BLOCKS * BLOCK;
 const BATCH: usize = 32;
 /// Free blocks always kept, whatever the pools' capacities: under this, giving back is not worth the search.
 const SPARE: usize = 4 * CHUNK_BLOCKS;
@@ -179,16 +180,23 @@ impl Depot {
         block
     }
 
-    fn layout() -> Layout {
-        Layout::new::<[Block; CHUNK_BLOCKS]>()
-    }
-
+    /// Chunks come from the system directly: the allocator would keep those it is given back.
     #[cold]
     fn add_chunk(&mut self) -> usize {
-        // SAFETY: the layout has a size above zero.
-        let start = unsafe { alloc(Self::layout()) };
-        let Some(start) = NonNull::new(start.cast::<Block>()) else {
-            handle_alloc_error(Self::layout());
+        // SAFETY: an anonymous private mapping at an address of the system's choice touches nobody's memory.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                CHUNK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        let start = match NonNull::new(start.cast::<Block>()) {
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => start,
+            _ => handle_alloc_error(Layout::new::<[Block; CHUNK_BLOCKS]>()),
         };
         let index = self.chunks.partition_point(|chunk| chunk.start < start);
         self.chunks.insert(index, Chunk { start, carved: 0 });
@@ -226,9 +234,9 @@ impl Depot {
         self.carving = None;
         for (index, chunk) in chunks.into_iter().enumerate() {
             if go[index] {
-                // SAFETY: made by `add_chunk` with this layout; every block carved from it was in `free`, so
+                // SAFETY: mapped by `add_chunk` with this size; every block carved from it was in `free`, so
                 // nobody owns one (invariant 2), and nobody looks at one (invariant 3).
-                unsafe { dealloc(chunk.start.as_ptr().cast(), Self::layout()) };
+                unsafe { libc::munmap(chunk.start.as_ptr().cast(), CHUNK) };
             } else {
                 if chunk.carved < CHUNK_BLOCKS {
                     self.carving = Some(self.chunks.len());

@@ -34,6 +34,10 @@ pub struct Context {
 }
 
 impl Context {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     #[inline(always)]
     pub(crate) fn task(&self) -> &SlotRef {
         &self.task
@@ -95,11 +99,6 @@ impl Context {
     /// Sleeps, unless the callback should stop.
     pub fn sleep(&self, span: Duration) -> Result<(), Interrupted> {
         if self.task.wait(Event::Ended, clock::after(span)) { self.check() } else { Ok(()) }
-    }
-
-    /// The pool this task runs in.
-    pub fn pool(&self) -> crate::Pool {
-        crate::Pool::from_shared(&self.shared)
     }
 
     /// The task's label, and where it was submitted.

@@ -14,13 +14,24 @@ pub(crate) fn end(task: &SlotRef, outcome: Outcome, reason: Option<&CancelReason
     let Some(from) = task.win() else { return false };
     // SAFETY: just won, and counted only in `finish`.
     let shared = unsafe { table::pool_of_won(task.pool()) };
-    finish(&shared, task, from, outcome, reason);
+    finish_and_tell(&shared, task, from, outcome, reason);
+    true
+}
+
+/// [`finish`], and the task's own token is cancelled.
+pub(crate) fn finish_and_tell(
+    shared: &Arc<Shared>,
+    task: &SlotRef,
+    from: u64,
+    outcome: Outcome,
+    reason: Option<&CancelReason>,
+) {
+    finish(shared, task, from, outcome, reason);
     // Pairs with the fence in `shared::own_token`: it sees the outcome, or we see the token.
     full_fence();
     if let Some(own) = task.side().and_then(|side| side.own.get()) {
         own.cancel_with(reason.cloned().unwrap_or_else(|| reason_of(outcome)));
     }
-    true
 }
 
 /// Ends a task because its token was cancelled.

@@ -79,6 +79,11 @@ impl Idle {
         true
     }
 
+    /// Whether some worker sleeps or searches.
+    pub(crate) fn any_awake_or_idle(&self) -> bool {
+        self.ctl.load(Ordering::Relaxed) != 0
+    }
+
     /// Wakes every idle worker.
     pub(crate) fn wake_all(&self) {
         full_fence();

@@ -213,6 +213,13 @@ impl Pool {
     }
 }
 
+impl crate::Context {
+    /// The pool this task runs in.
+    pub fn pool(&self) -> Pool {
+        Pool::from_shared(self.shared())
+    }
+}
+
 impl Clone for Pool {
     fn clone(&self) -> Self {
         Self::from_shared(&self.shared)

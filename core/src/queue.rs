@@ -247,6 +247,8 @@ impl Queue {
             if c.head == c.tail {
                 c.tail = self.producer.tail.load(Ordering::Acquire);
                 if c.head == c.tail {
+                    // Holes may have been passed.
+                    self.consumer.head.store(c.head, Ordering::Release);
                     return None;
                 }
             }

@@ -174,8 +174,14 @@ impl Shared {
         }
         let create = |shared: &Arc<Self>| {
             if let Err(error) = shared.spawn_worker() {
-                log::error!(target: "duly", "pool {}: a worker could not be created ({error}); it is tried \
-                    again, queued tasks keep their deadlines", shared.config.name);
+                let pool = &shared.config.name;
+                shared.log(
+                    log::Level::Error,
+                    format!(
+                        "pool {pool}: a worker could not be created ({error}); it is tried again, queued tasks \
+                         keep their deadlines"
+                    ),
+                );
                 let again = clock::now() + clock::MS * 100;
                 shared.timer.at(again, Event::Worker);
             }
@@ -196,22 +202,37 @@ impl Shared {
         }
     }
 
+    /// Logs, on the delivery thread: a logger is user code too, and may block.
+    fn log(self: &Arc<Self>, level: log::Level, message: String) {
+        if log::log_enabled!(target: "duly", level) {
+            self.deliver("the logger", move || log::log!(target: "duly", level, "{message}"));
+        }
+    }
+
+    /// Drops a reference on the timer thread, where no user code may run.
+    pub(crate) fn let_go(self: &Arc<Self>, task: SlotRef) {
+        task.drop_elsewhere(|task| self.deliver("the destructor of a task's value", move || drop(task)));
+    }
+
     fn watch_delivery(&self) {
         self.timer.at(clock::after(self.config.replace_after), Event::Delivery);
     }
 
     /// A stuck delivery thread gets another beside it. On the timer thread.
-    pub(crate) fn check_delivery(&self) {
+    pub(crate) fn check_delivery(self: &Arc<Self>) {
         let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
         if self.delivery.is_stuck(clock::now().saturating_sub(span)) {
             if self.delivery.threads() <= self.config.max_replacements {
                 if let Err(error) = self.delivery.start() {
-                    log::error!(target: "duly", "pool {}: the delivery thread is stuck in a destructor or \
-                        callback, and another could not be created: {error}", self.config.name);
+                    self.log(
+                        log::Level::Error,
+                        format!(
+                            "pool {}: the delivery thread is stuck in a destructor or callback, and another could \
+                             not be created: {error}",
+                            self.config.name
+                        ),
+                    );
                 }
-            } else {
-                log::warn!(target: "duly", "pool {}: {} delivery threads are stuck in destructors or callbacks",
-                    self.config.name, self.delivery.threads());
             }
         }
         if self.delivery.pending() > 1 {
@@ -226,6 +247,7 @@ impl Shared {
     /// `replace_after` ago this task ended while its callback ran. On the timer thread.
     pub(crate) fn check_overdue(self: &Arc<Self>, task: SlotRef) {
         if task.load() & RELEASED != 0 {
+            self.let_go(task);
             return;
         }
         let record = self.registry.each(|records| {
@@ -234,24 +256,40 @@ impl Shared {
                 .find(|r| r.own.current.load(Ordering::Acquire) == task.as_ptr().as_ptr())
                 .cloned()
         });
-        let Some(record) = record else { return };
-        if record.caller || record.replaced.load(Ordering::Relaxed) || self.queue.is_closed() {
-            return;
-        }
-        log::warn!(target: "duly", "pool {}: {} has its outcome ({}) and its callback still runs", self.config.name,
-            task.name(), slot::outcome(task.load()).map_or("", Outcome::as_str));
+        let record = match record {
+            Some(record) if !record.caller && !record.replaced.load(Ordering::Relaxed) && !self.queue.is_closed() => {
+                record
+            }
+            _ => {
+                self.let_go(task);
+                return;
+            }
+        };
+        self.log(
+            log::Level::Warn,
+            format!(
+                "pool {}: {} has its outcome ({}) and its callback still runs",
+                self.config.name,
+                task.name(),
+                slot::outcome(task.load()).map_or("", Outcome::as_str)
+            ),
+        );
         if !self.registry.replace(&record, self.config.max_replacements) {
             self.check_stalled();
+            self.let_go(task);
             return;
         }
         let again = clock::after(self.config.replace_after);
         let start = move |shared: &Arc<Self>| match shared.spawn_worker() {
             Ok(_) => {
                 shared.books.replaced.fetch_add(1, Ordering::Relaxed);
+                shared.let_go(task);
             }
             Err(error) => {
-                log::error!(target: "duly", "pool {}: a replacement could not be created: {error}",
-                    shared.config.name);
+                shared.log(
+                    log::Level::Error,
+                    format!("pool {}: a replacement could not be created: {error}", shared.config.name),
+                );
                 shared.registry.unreplace(&record);
                 shared.timer.at(again, Event::Overdue(task));
             }
@@ -265,23 +303,25 @@ impl Shared {
     }
 
     fn check_stalled(self: &Arc<Self>) {
-        let pin = arena::pin();
-        let (mut working, mut stuck) = (0, Vec::new());
-        self.registry.each(|records| {
-            for record in records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)) {
-                working += 1;
-                stuck.extend(look_at(record, &pin).filter(|task| task.outcome.is_some()));
-            }
-        });
+        let working = self
+            .registry
+            .each(|records| records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)).count());
+        let mut stuck = self.running();
+        stuck.retain(|task| task.outcome.is_some());
         if stuck.len() < working || self.stalled_now.swap(true, Ordering::Relaxed) {
             return;
         }
         self.books.stalled.fetch_add(1, Ordering::Relaxed);
-        let told =
-            Stalled { pool: self.config.name.clone(), queued: self.queue.depth().queued, stuck };
-        log::error!(target: "duly", "pool {} is stalled: all {working} workers are inside callbacks whose tasks \
-            have their outcome, and no replacement is left; {} tasks are queued. Deadlines still fire. Let the \
-            callbacks end, or raise `max_replacements`", told.pool, told.queued);
+        let told = Stalled { pool: self.config.name.clone(), queued: self.queue.depth().queued, stuck };
+        self.log(
+            log::Level::Error,
+            format!(
+                "pool {} is stalled: all {working} workers are inside callbacks whose tasks have their outcome, and \
+                 no replacement is left; {} tasks are queued. Deadlines still fire. Let the callbacks end, or raise \
+                 `max_replacements`",
+                told.pool, told.queued
+            ),
+        );
         if let Some(hook) = self.config.on_stalled.clone() {
             self.deliver("the on_stalled hook", move || hook(&told));
         }
@@ -385,30 +425,21 @@ impl Shared {
                     age: Duration::ZERO,
                     thread: None,
                 });
-                end::finish(self, &task, QUEUED, Outcome::Abandoned, None);
+                end::finish_and_tell(self, &task, QUEUED, Outcome::Abandoned, None);
             }
+            self.let_go(task);
         }
-        let pin = arena::pin();
-        let running: Vec<(SlotRef, Arc<Record>)> = self.registry.each(|records| {
-            records
-                .iter()
-                .filter_map(|record| {
-                    // SAFETY: `current` is as `find` wants it (registry invariant 2).
-                    let task = unsafe { SlotRef::find(&record.own.current, &pin) }?;
-                    Some((task, record.clone()))
-                })
-                .collect()
-        });
-        for (task, record) in running {
-            if task.pool() == self.number && end::end(&task, Outcome::Abandoned, None) {
+        for (task, record) in self.find_running() {
+            if end::end(&task, Outcome::Abandoned, None) {
                 abandoned.push(describe(&task, &record));
             }
+            self.let_go(task);
         }
         abandoned
     }
 
     /// The end has been reached: let everyone go. On the timer thread, last.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(self: &Arc<Self>) {
         self.delivery.stop();
         let stuck = self.running();
         let wakers = {
@@ -510,10 +541,29 @@ impl Shared {
         stats
     }
 
-    /// What runs now.
-    pub(crate) fn running(&self) -> Vec<TaskRecord> {
+    /// What runs now. References are dropped outside the registry's lock: the last one takes user data with it.
+    pub(crate) fn running(self: &Arc<Self>) -> Vec<TaskRecord> {
+        self.find_running()
+            .into_iter()
+            .map(|(task, record)| {
+                let described = describe(&task, &record);
+                self.let_go(task);
+                described
+            })
+            .collect()
+    }
+
+    /// References to the tasks that run now.
+    pub(crate) fn find_running(&self) -> Vec<(SlotRef, Arc<Record>)> {
         let pin = arena::pin();
-        self.registry.each(|records| records.iter().filter_map(|record| look_at(record, &pin)).collect())
+        self.registry.each(|records| {
+            let found = records.iter().filter_map(|record| {
+                // SAFETY: `current` is as `find` wants it (registry invariant 2).
+                let task = unsafe { SlotRef::find(&record.own.current, &pin) }?;
+                Some((task, record.clone()))
+            });
+            found.collect()
+        })
     }
 
     /// Whether the pool creates threads at submit.
@@ -521,12 +571,6 @@ impl Shared {
     pub(crate) fn on_demand(&self) -> bool {
         self.config.threads == Threads::OnDemand
     }
-}
-
-fn look_at(record: &Record, pin: &arena::Pin) -> Option<TaskRecord> {
-    // SAFETY: `current` is as `find` wants it (registry invariant 2).
-    let task = unsafe { SlotRef::find(&record.own.current, pin) }?;
-    Some(describe(&task, record))
 }
 
 fn describe(task: &SlotRef, record: &Record) -> TaskRecord {

@@ -782,6 +782,31 @@ impl SlotRef {
         }
     }
 
+    /// Drops a reference where no user code may run: the last one, which takes a value or a waker with it, goes to
+    /// `elsewhere` instead.
+    pub(crate) fn drop_elsewhere(self, elsewhere: impl FnOnce(SlotRef)) {
+        let mut word = self.load();
+        loop {
+            if refs(word) == 1 {
+                let bare = self.side.load(Ordering::Acquire).is_null()
+                    && (word & TAKEN != 0 || !matches!(outcome(word), Some(Outcome::Succeeded | Outcome::Panicked | Outcome::Failed)));
+                if bare {
+                    drop(self);
+                } else {
+                    elsewhere(self);
+                }
+                return;
+            }
+            match self.word.compare_exchange_weak(word, word - REF, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    std::mem::forget(self);
+                    return;
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
     /// Undoes a slot that was never shared: no callback, no value in it any more.
     ///
     /// # Safety

@@ -47,6 +47,8 @@ struct Plan {
     token: Option<CancellationToken>,
     /// When the task must have its outcome.
     due: u64,
+    /// That time in milliseconds: rounded up, so that nothing is early, unless it has passed already.
+    due_millis: clock::Millis,
     /// The time it was planned, where that was needed.
     now: u64,
     /// Until when to wait for room.
@@ -64,7 +66,7 @@ impl Wanted {
             && inherited.is_none()
             && (shared.config.default_timeout.is_none() || self.no_deadline);
         if plain {
-            return Plan { label: self.label.clone(), token: None, due: NEVER, now: 0, room_until: NEVER };
+            return Plan { label: self.label.clone(), token: None, due: NEVER, due_millis: clock::NO_MILLIS, now: 0, room_until: NEVER };
         }
         let now = clock::now();
         let ahead = |span: Duration| u64::try_from(span.as_nanos()).map_or(NEVER, |n| now.saturating_add(n));
@@ -87,6 +89,7 @@ impl Wanted {
             label: self.label.clone(),
             token,
             due,
+            due_millis: if due <= now { now / clock::MS } else { clock::millis_up(due) },
             now,
             room_until: self.submit_timeout.map_or(NEVER, ahead),
         }
@@ -111,7 +114,7 @@ impl Plan {
         };
         // SAFETY: the payload is written right below, before anyone else sees the slot.
         unsafe {
-            let slot = Slot::new(Table::<C>::TABLE, shared.number, clock::millis_up(self.due), Some(site), side, 2);
+            let slot = Slot::new(Table::<C>::TABLE, shared.number, self.due_millis, Some(site), side, 2);
             put(slot.as_ref(), callback);
             slot
         }

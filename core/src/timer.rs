@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::slot::{self, LINKED, MAX_NODES, Slot, SlotRef, TIMED};
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, full_fence};
 use crate::wheel::Wheel;
-use crate::{arena, end};
+use crate::end;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ impl Timer {
     }
 
     /// Puts a living task into the wheel.
-    fn register(&self, task: SlotRef) {
+    fn register(&self, task: &SlotRef) {
         {
             let mut inner = self.inner.lock();
             if task.load() & TIMED != 0 || inner.wheel.len() >= MAX_NODES {
@@ -129,7 +129,7 @@ impl Timer {
         }
         let word = task.set(TIMED);
         if slot::ended(word) || slot::state(word) == slot::FINISHING {
-            self.remove(&task);
+            self.remove(task);
         }
     }
 
@@ -187,6 +187,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         drop(inner);
         for task in fired.drain(..) {
             end::end(&task, Outcome::DeadlineExceeded, None);
+            shared.let_go(task);
         }
         if check {
             full_fence();
@@ -211,21 +212,12 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 
 /// Ends what is due, and enters into the wheel what is not: all tasks with a deadline not looked at before.
 fn look_for_deadlines(shared: &Arc<Shared>) {
-    let pin = arena::pin();
     let mut found: Vec<SlotRef> = Vec::new();
     while shared.queue.sweep_new(&mut found, |task| task.due() != NO_MILLIS) {
         settle(shared, &mut found);
     }
     settle(shared, &mut found);
-    shared.registry.each(|records| {
-        for record in records {
-            // SAFETY: pinned above; `current` is as `find` wants it (registry invariant 2).
-            if let Some(task) = unsafe { SlotRef::find(&record.own.current, &pin) } {
-                found.push(task);
-            }
-        }
-    });
-    found.retain(|task| task.due() != NO_MILLIS);
+    found.extend(shared.find_running().into_iter().map(|(task, _)| task));
     settle(shared, &mut found);
 }
 
@@ -235,11 +227,13 @@ fn settle(shared: &Arc<Shared>, found: &mut Vec<SlotRef>) {
     }
     let now = clock::now();
     for task in found.drain(..) {
-        if clock::of_millis(task.due()) <= now {
+        if task.due() == NO_MILLIS {
+        } else if clock::of_millis(task.due()) <= now {
             end::end(&task, Outcome::DeadlineExceeded, None);
         } else if task.load() & TIMED == 0 {
-            shared.timer.register(task);
+            shared.timer.register(&task);
         }
+        shared.let_go(task);
     }
 }
 

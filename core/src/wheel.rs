@@ -14,8 +14,9 @@ use slab::Slab;
 const LEVELS: usize = 6;
 const SLOTS: usize = 64;
 const BITS: u32 = 6;
-/// Entries further ahead wait in the last slot and are looked at again there: two years.
-const SPAN: u64 = 1 << (BITS as u64 * LEVELS as u64);
+/// Entries further ahead than two years wait at the end of the top level, and are placed again from there. One slot
+/// less than a full turn: no entry stands in the slot where `elapsed` is.
+const SPAN: u64 = (1 << (BITS * LEVELS as u32)) - (1 << (BITS * (LEVELS as u32 - 1)));
 const NONE: u32 = u32::MAX;
 
 struct Node<T> {
@@ -71,7 +72,7 @@ impl<T> Wheel<T> {
     }
 
     fn place(&self, due: u64) -> (usize, usize) {
-        let due = due.max(self.elapsed + 1).min(self.elapsed + SPAN - 1);
+        let due = due.max(self.elapsed + 1).min(self.elapsed + SPAN);
         let differ = (self.elapsed ^ due) | (SLOTS as u64 - 1);
         let level = ((63 - differ.leading_zeros()) / BITS).min(LEVELS as u32 - 1);
         (level as usize, (due >> (BITS * level)) as usize & (SLOTS - 1))
@@ -116,11 +117,7 @@ impl<T> Wheel<T> {
             let here = (self.elapsed >> shift) as u32 & (SLOTS as u32 - 1);
             let ahead = self.occupied[level].rotate_right(here).trailing_zeros();
             let slot = (here + ahead) as usize & (SLOTS - 1);
-            let mut when = ((self.elapsed >> shift) + u64::from(ahead)) << shift;
-            if when <= self.elapsed {
-                // Only at the top level: its slots reach around.
-                when += 1 << (shift + BITS);
-            }
+            let when = ((self.elapsed >> shift) + u64::from(ahead)) << shift;
             return Some((level, slot, when));
         }
         None

@@ -82,6 +82,10 @@ impl Worker {
                     shared.idle.stop_searching(|| !queue.looks_empty());
                 }
                 queue.announce_room();
+                if shared.on_demand() && !queue.looks_empty() && !shared.idle.any_awake_or_idle() {
+                    // Those who submitted while this thread was being woken created none.
+                    shared.ensure_worker();
+                }
                 run(shared, record, task, &mut searching);
                 if record.replaced.load(Ordering::Relaxed) {
                     break;

@@ -1,0 +1,205 @@
+//! P2: the outcome comes at the earliest of return, deadline, cancellation and drain; never early, and whatever
+//! the callback and the workers do.
+
+mod support;
+
+use duly::{CancellationToken, Outcome, Pool, TaskError};
+use std::time::{Duration, Instant};
+use support::*;
+
+#[test]
+fn p02_answers_at_the_deadline_while_the_callback_sleeps_loops_or_ignores_it() {
+    let pool = Pool::builder().workers(3).build().unwrap();
+    let gate = Gate::new();
+    let began = Instant::now();
+    let sleeps = {
+        let gate = gate.clone();
+        pool.options().timeout(ms(50)).spawn(move || gate.pass()).unwrap()
+    };
+    let loops = pool
+        .options()
+        .timeout(ms(50))
+        .spawn(move || while began.elapsed() < ms(200) {})
+        .unwrap();
+    for task in [&sleeps, &loops] {
+        match task.wait() {
+            Err(TaskError::DeadlineExceeded(name)) => assert!(name.to_string().contains("p02_in_time.rs")),
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() >= ms(50), "early");
+        assert!(began.elapsed() < ms(190), "late: {:?}", began.elapsed());
+    }
+    gate.open();
+    assert!(sleeps.released(LONG) && loops.released(LONG));
+    end(&pool);
+}
+
+#[test]
+fn p02_is_never_early_over_many_spans_long_and_short() {
+    let pool = Pool::builder().workers(1).max_replacements(0).build().unwrap();
+    let gate = Gate::new();
+    let stuck = {
+        let gate = gate.clone();
+        pool.spawn(move || gate.pass()).unwrap()
+    };
+    gate.arrived(1);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for step in 0..60u64 {
+                    let timeout = Duration::from_micros((step * 997 + thread * 131) % 40_000);
+                    let began = Instant::now();
+                    let task = pool.options().timeout(timeout).spawn(|| ()).unwrap();
+                    assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+                    assert!(began.elapsed() >= timeout, "early: {:?} < {timeout:?}", began.elapsed());
+                }
+            });
+        }
+    });
+    gate.open();
+    stuck.wait().unwrap();
+    end(&pool);
+}
+
+#[test]
+fn p02_a_task_past_its_deadline_is_never_started() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder(), 1);
+    let started = Drops::default();
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let probe = started.clone();
+            pool.options().timeout(ms(20)).spawn(move || drop(probe.probe())).unwrap()
+        })
+        .collect();
+    std::thread::sleep(ms(25));
+    gate.open();
+    for task in &tasks {
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    }
+    end(&pool);
+    assert_eq!(started.count(), 0);
+}
+
+#[test]
+fn p02_the_callback_that_ends_first_has_succeeded() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let task = pool.options().timeout(ms(30)).spawn(|| 1).unwrap();
+    // Looked at only long after the deadline.
+    std::thread::sleep(ms(60));
+    assert_eq!(task.wait().unwrap(), 1);
+    assert!(!task.cancel());
+    end(&pool);
+}
+
+#[test]
+fn p02_a_token_answers_queued_and_running_tasks_at_once() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(20_000), 1);
+    let root = CancellationToken::new();
+    let tasks: Vec<_> = (0..10_000)
+        .map(|index| {
+            let token = if index % 2 == 0 { root.clone() } else { root.child() };
+            pool.options().token(&token).spawn(|| ()).unwrap()
+        })
+        .collect();
+    root.cancel_with("closing time");
+    assert!(tasks.iter().all(|task| task.outcome() == Some(Outcome::Cancelled)), "when cancel returns");
+    match tasks[1].wait() {
+        Err(TaskError::Cancelled(cancelled)) => assert_eq!(cancelled.reason().to_string(), "closing time"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(pool.stats().queued, 0);
+    // Running.
+    let pool2 = Pool::builder().workers(1).build().unwrap();
+    let gate2 = Gate::new();
+    let token = CancellationToken::new();
+    let running = {
+        let gate = gate2.clone();
+        pool2.options().token(&token).spawn(move || gate.pass()).unwrap()
+    };
+    gate2.arrived(1);
+    token.cancel();
+    assert_eq!(running.outcome(), Some(Outcome::Cancelled));
+    gate.open();
+    gate2.open();
+    end(&pool);
+    end(&pool2);
+}
+
+#[test]
+fn p02_a_tokens_deadline_is_its_tasks_deadline() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder(), 1);
+    let token = CancellationToken::with_timeout(ms(30));
+    let began = Instant::now();
+    let task = pool.options().timeout(ms(10_000)).token(&token.child()).spawn(|| ()).unwrap();
+    assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    assert!(began.elapsed() >= ms(30) && began.elapsed() < ms(300), "{:?}", began.elapsed());
+    assert!(token.is_cancelled());
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p02_what_a_callback_submits_inherits_its_token_and_the_rest_of_its_deadline() {
+    let pool = Pool::builder().workers(2).max_replacements(0).build().unwrap();
+    let gate = Gate::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let parent = {
+        let gate = gate.clone();
+        pool.options()
+            .timeout(ms(60))
+            .submit(move |ctx| {
+                let child = ctx.pool().submit(|ctx| {
+                    while ctx.check().is_ok() {
+                        ctx.sleep(ms(1)).ok();
+                    }
+                    Err::<(), _>(ctx.time_left().is_some())
+                });
+                let free = ctx.pool().options().detached().submit(|ctx| Ok::<_, ()>(ctx.time_left()));
+                send.send((child.unwrap(), free.unwrap())).unwrap();
+                gate.pass();
+                Ok::<_, ()>(())
+            })
+            .unwrap()
+    };
+    let began = Instant::now();
+    let (child, free) = receive.recv_timeout(LONG).unwrap();
+    let outcome = child.wait_outcome(LONG);
+    assert!(
+        matches!(outcome, Some(Outcome::DeadlineExceeded | Outcome::Cancelled)),
+        "ended with its parent: {outcome:?}"
+    );
+    assert!(began.elapsed() < ms(1000));
+    gate.open();
+    assert_eq!(parent.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    assert!(free.wait().unwrap().is_none(), "detached: no deadline");
+    end(&pool);
+}
+
+#[test]
+fn p02_the_default_timeout_bounds_every_task() {
+    let pool = Pool::builder().workers(1).default_timeout(ms(40)).build().unwrap();
+    let gate = Gate::new();
+    let task = {
+        let gate = gate.clone();
+        pool.spawn(move || gate.pass()).unwrap()
+    };
+    assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    gate.open();
+    let long = pool.options().no_deadline().spawn(|| std::thread::sleep(ms(80))).unwrap();
+    assert_eq!(long.wait_outcome(LONG), Some(Outcome::Succeeded));
+    end(&pool);
+}
+
+#[test]
+fn p02_fifty_thousand_deadlines_in_one_millisecond() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(50_000), 1);
+    let due = Instant::now() + ms(400);
+    let tasks: Vec<_> = (0..50_000).map(|_| pool.options().deadline(due).spawn(|| ()).unwrap()).collect();
+    for task in &tasks {
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    }
+    assert!(Instant::now() >= due);
+    gate.open();
+    end(&pool);
+}

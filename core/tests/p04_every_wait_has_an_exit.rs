@@ -1,0 +1,305 @@
+//! P4: every call that can block ends: by its timeout, a token, a close or a shutdown.
+
+mod support;
+
+use duly::{CancellationToken, Outcome, Overflow, Pool, SubmitErrorKind, TaskError, WaitError};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use support::*;
+
+fn full(builder: duly::PoolBuilder) -> (Pool, Gate, Vec<duly::Task<()>>) {
+    let (pool, gate, mut tasks) = stuck_pool(builder.capacity(2), 1);
+    for _ in 0..2 {
+        tasks.push(pool.try_spawn(|| ()).unwrap());
+    }
+    (pool, gate, tasks)
+}
+
+#[test]
+fn p04_a_blocked_submit_times_out_and_gives_the_callback_back() {
+    let (pool, gate, _tasks) = full(Pool::builder());
+    let drops = Drops::default();
+    let probe = drops.probe();
+    let began = Instant::now();
+    let error = pool
+        .options()
+        .label("late guest")
+        .submit_timeout(ms(30))
+        .spawn(move || drop(probe))
+        .unwrap_err();
+    assert!(began.elapsed() >= ms(30), "early");
+    assert_eq!(error.kind(), SubmitErrorKind::SubmitTimedOut);
+    let text = error.to_string();
+    assert!(text.contains("late guest") && text.contains("submit_timed_out"), "{text}");
+    assert_eq!(drops.count(), 0, "the callback is untouched");
+    error.into_callback()();
+    assert_eq!(drops.count(), 1);
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p04_a_blocked_submit_ends_at_the_tasks_own_deadline() {
+    let (pool, gate, _tasks) = full(Pool::builder());
+    let began = Instant::now();
+    let error = pool.options().timeout(ms(30)).spawn(|| ()).unwrap_err();
+    assert!(began.elapsed() >= ms(30), "early");
+    assert_eq!(error.kind(), SubmitErrorKind::DeadlineExceeded);
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p04_a_blocked_submit_ends_by_its_token() {
+    let (pool, gate, _tasks) = full(Pool::builder());
+    let token = CancellationToken::new();
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| pool.options().token(&token).spawn(|| ()).unwrap_err().kind());
+        eventually("it is blocked", || pool.stats().blocked_producers == 1);
+        token.cancel();
+        assert_eq!(blocked.join().unwrap(), SubmitErrorKind::Cancelled);
+    });
+    assert_eq!(pool.stats().blocked_producers, 0);
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p04_blocked_submits_end_by_close_and_by_shutdown() {
+    for shut_down in [false, true] {
+        let (pool, gate, _tasks) = full(Pool::builder().max_blocked_producers(8));
+        std::thread::scope(|scope| {
+            let blocked: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| pool.spawn(|| ()).unwrap_err().kind())).collect();
+            eventually("all are blocked", || pool.stats().blocked_producers == 8);
+            let began = Instant::now();
+            if shut_down {
+                let report = pool.shutdown(ms(50)).unwrap();
+                assert_eq!(report.abandoned.len(), 3, "{report}");
+            } else {
+                pool.close();
+            }
+            for blocked in blocked {
+                assert_eq!(blocked.join().unwrap(), SubmitErrorKind::ShutDown);
+            }
+            assert!(began.elapsed() < ms(1000), "{:?}", began.elapsed());
+        });
+        gate.open();
+        if !shut_down {
+            end(&pool);
+        }
+    }
+}
+
+#[test]
+fn p04_blocked_producers_enter_in_order_of_arrival_as_places_come_free() {
+    let (pool, gate, tasks) = full(Pool::builder().capacity(2).max_blocked_producers(8));
+    let order = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for index in 0..6 {
+            let (pool, order) = (&pool, &order);
+            scope.spawn(move || {
+                let task = pool.spawn(move || index).unwrap();
+                order.lock().unwrap().push(index);
+                task
+            });
+            eventually("it stands in line", || pool.stats().blocked_producers == index + 1);
+        }
+        // Every worker is stuck: only cancelled tasks give places back.
+        assert!(tasks[1].cancel());
+        eventually("the first enters", || order.lock().unwrap().len() == 1);
+        assert!(tasks[2].cancel());
+        eventually("the second enters", || order.lock().unwrap().len() == 2);
+        assert!(pool.try_spawn(|| ()).is_err(), "nobody pushes past the line");
+        gate.open();
+    });
+    assert_eq!(order.into_inner().unwrap()[..2], [0, 1]);
+    end(&pool);
+}
+
+#[test]
+fn p04_a_producer_that_leaves_the_line_passes_its_turn_on() {
+    for _ in 0..20 {
+        let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(4));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| pool.options().submit_timeout(ms(20)).spawn(|| ()).map(drop));
+            eventually("the first is in line", || pool.stats().blocked_producers == 1);
+            let second = scope.spawn(|| pool.spawn(|| ()).map(drop));
+            eventually("the second is in line", || pool.stats().blocked_producers == 2);
+            // A place comes free at about the time the first gives up: one of them gets it.
+            std::thread::sleep(ms(19));
+            assert!(tasks[1].cancel());
+            let first = first.join().unwrap();
+            if first.is_ok() {
+                assert!(tasks[2].cancel());
+            }
+            second.join().unwrap().unwrap();
+        });
+        gate.open();
+        end(&pool);
+    }
+}
+
+#[test]
+fn p04_too_many_blocked_producers_are_refused() {
+    let (pool, gate, _tasks) = full(Pool::builder().max_blocked_producers(1));
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| pool.spawn(|| ()).map(drop));
+        eventually("one is blocked", || pool.stats().blocked_producers == 1);
+        assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::QueueFull);
+        gate.open();
+        blocked.join().unwrap().unwrap();
+    });
+    let stats = end(&pool);
+    assert_eq!(stats.refused, 1);
+}
+
+#[test]
+fn p04_waits_time_out_and_the_task_goes_on() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let gate = Gate::new();
+    let task = {
+        let gate = gate.clone();
+        pool.spawn(move || {
+            gate.pass();
+            1
+        })
+        .unwrap()
+    };
+    let began = Instant::now();
+    assert!(task.wait_timeout(ms(20)).is_none());
+    assert_eq!(task.wait_outcome(ms(20)), None);
+    assert!(!task.released(ms(20)));
+    assert!(began.elapsed() >= ms(60), "early");
+    let token = CancellationToken::new();
+    assert!(matches!(task.wait_with(&token, Some(ms(10))), Err(WaitError::TimedOut(_))));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| task.wait_with(&token, None).unwrap_err());
+        std::thread::sleep(ms(10));
+        token.cancel_with("tired");
+        assert!(waits.join().unwrap().to_string().contains("tired"));
+    });
+    gate.open();
+    assert_eq!(task.wait_with(&CancellationToken::new(), None).unwrap().unwrap(), 1);
+    end(&pool);
+}
+
+#[test]
+fn p04_a_wait_ends_when_the_pool_shuts_down() {
+    let (pool, gate, stuck) = stuck_pool(Pool::builder(), 1);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| stuck[0].wait());
+        pool.shutdown(ms(20)).unwrap();
+        assert!(matches!(waits.join().unwrap(), Err(TaskError::Abandoned(_))));
+    });
+    gate.open();
+}
+
+#[test]
+fn p04_async_submits_wait_for_room_without_a_thread_and_can_be_dropped() {
+    let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(2));
+    let drops = Drops::default();
+    let probe = drops.probe();
+    {
+        let mut submit = Box::pin(pool.submit_async(move |_| {
+            drop(probe);
+            Ok::<_, ()>(())
+        }));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(submit.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(pool.stats().blocked_producers, 1);
+    }
+    assert_eq!(pool.stats().blocked_producers, 0, "it has left the line");
+    assert_eq!(drops.count(), 1, "nothing was submitted");
+    // Ends by timeout, deadline, token, close.
+    let error = block_on(pool.options().submit_timeout(ms(15)).submit_async(|_| Ok::<_, ()>(())));
+    assert_eq!(error.unwrap_err().kind(), SubmitErrorKind::SubmitTimedOut);
+    let error = block_on(pool.options().timeout(ms(15)).submit_async(|_| Ok::<_, ()>(())));
+    assert_eq!(error.unwrap_err().kind(), SubmitErrorKind::DeadlineExceeded);
+    let token = CancellationToken::new();
+    std::thread::scope(|scope| {
+        let waits =
+            scope.spawn(|| block_on(pool.options().token(&token).submit_async(|_| Ok::<_, ()>(()))));
+        eventually("it is in line", || pool.stats().blocked_producers == 1);
+        token.cancel();
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), SubmitErrorKind::Cancelled);
+        // Gets the place that comes free.
+        let waits = scope.spawn(|| block_on(pool.submit_async(|_| Ok::<_, ()>(9))));
+        eventually("it is in line", || pool.stats().blocked_producers == 1);
+        assert!(tasks[1].cancel());
+        let task = waits.join().unwrap().unwrap();
+        gate.open();
+        assert_eq!(task.wait().unwrap(), 9);
+    });
+    end(&pool);
+    assert_eq!(
+        block_on(pool.submit_async(|_| Ok::<_, ()>(()))).unwrap_err().kind(),
+        SubmitErrorKind::ShutDown
+    );
+}
+
+#[test]
+fn p04_run_that_is_dropped_cancels_with_caller_left() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    {
+        let mut run = Box::pin(pool.run(move |ctx| {
+            while ctx.check().is_ok() {
+                ctx.sleep(ms(5)).ok();
+            }
+            send.send(ctx.cause().unwrap()).unwrap();
+            Ok::<_, ()>(())
+        }));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        eventually("it runs", || pool.running().len() == 1);
+    }
+    let cause = receive.recv_timeout(LONG).unwrap();
+    assert!(cause.to_string().contains("caller_left"), "{cause}");
+    assert_eq!(block_on(pool.run(|_| Ok::<_, ()>(3))).unwrap(), 3);
+    let stats = end(&pool);
+    assert_eq!((stats.cancelled, stats.succeeded), (1, 1));
+}
+
+#[test]
+fn p04_overflow_policies_do_what_they_say() {
+    // reject
+    let (pool, gate, _tasks) = full(Pool::builder().overflow(Overflow::Reject));
+    assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::QueueFull);
+    gate.open();
+    end(&pool);
+    // drop_newest
+    let (pool, gate, _tasks) = full(Pool::builder().overflow(Overflow::DropNewest));
+    let shed = pool.spawn(|| ()).unwrap();
+    assert_eq!(shed.outcome(), Some(Outcome::Shed));
+    assert!(shed.wait().unwrap_err().to_string().contains("shed"));
+    gate.open();
+    assert_eq!(end(&pool).shed, 1);
+    // drop_oldest
+    let (pool, gate, tasks) = full(Pool::builder().overflow(Overflow::DropOldest));
+    let newest = pool.try_spawn(|| ()).unwrap();
+    assert_eq!(tasks[1].outcome(), Some(Outcome::Shed), "the oldest queued one is answered at once");
+    assert_eq!(tasks[2].outcome(), None);
+    gate.open();
+    newest.wait().unwrap();
+    assert_eq!(end(&pool).shed, 1);
+    // caller_runs
+    let (pool, gate, _tasks) = full(Pool::builder().overflow(Overflow::CallerRuns));
+    let here = std::thread::current().id();
+    let ran = pool.spawn(move || std::thread::current().id() == here).unwrap();
+    assert!(ran.wait().unwrap(), "on this thread");
+    assert_eq!(pool.try_spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::QueueFull);
+    assert_eq!(
+        block_on(pool.submit_async(|_| Ok::<_, ()>(()))).unwrap_err().kind(),
+        SubmitErrorKind::QueueFull
+    );
+    // Its deadline holds for those who watch from elsewhere.
+    let late = pool.options().timeout(ms(20)).submit(|ctx| {
+        let seen = ctx.sleep(Duration::from_secs(10)).is_err();
+        Ok::<_, ()>(seen)
+    });
+    assert_eq!(late.unwrap().outcome(), Some(Outcome::DeadlineExceeded));
+    gate.open();
+    end(&pool);
+    assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::ShutDown);
+}

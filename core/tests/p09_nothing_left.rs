@@ -1,0 +1,378 @@
+//! P9: after a shutdown nothing of the pool is left but what the caller holds and callbacks abandoned while running;
+//! dropping never blocks.
+//! P13: every function may be called from any thread; what cannot be done from there says so.
+
+mod support;
+
+use duly::{BuildError, Outcome, Pool, ShutdownError, SubmitErrorKind, Threads, Worker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+use support::*;
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn p09_after_shutdown_there_are_no_threads_and_no_descriptors() {
+    for round in 0..20 {
+        let name = format!("p09n{round}");
+        let before = descriptors();
+        let pool = Pool::builder().name(&name).workers(8).build().unwrap();
+        eventually("ten threads", || threads_named(&name).len() == 10);
+        for _ in 0..100 {
+            pool.options().timeout(LONG).spawn(|| ()).unwrap();
+        }
+        end(&pool);
+        assert_eq!(threads_named(&name), [""; 0], "right when shutdown returns");
+        // Other tests of this file open and close descriptors of their own while they read /proc.
+        eventually("no descriptor more", || descriptors() <= before);
+        assert_eq!(pool.stats().workers, 0);
+    }
+}
+
+#[test]
+fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left() {
+    let pool = Pool::builder().name("p09s").workers(3).build().unwrap();
+    let gate = Gate::new();
+    let polite = pool
+        .submit(|ctx| {
+            while ctx.check().is_ok() {
+                ctx.sleep(ms(500)).ok();
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    let stuck: Vec<_> = (0..2)
+        .map(|i| {
+            let gate = gate.clone();
+            pool.options().label(format!("stuck-{i}")).spawn(move || gate.pass()).unwrap()
+        })
+        .collect();
+    gate.arrived(2);
+    let queued = pool.options().label("waiting").spawn(|| ()).unwrap();
+    let began = Instant::now();
+    let report = pool.shutdown(ms(100)).unwrap();
+    assert!(began.elapsed() >= ms(100) && began.elapsed() < ms(1000), "{:?}", began.elapsed());
+    assert!(!report.drained);
+    assert_eq!(report.abandoned.len(), 4, "{report}");
+    assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
+    for task in &stuck {
+        assert_eq!(task.outcome(), Some(Outcome::Abandoned));
+    }
+    assert_eq!(polite.outcome(), Some(Outcome::Abandoned));
+    assert_eq!(queued.outcome(), Some(Outcome::Abandoned));
+    let leaks = pool.leaks();
+    assert_eq!(leaks.len(), 2);
+    for leak in &leaks {
+        assert!(leak.name.label().unwrap().starts_with("stuck-"));
+        assert!(leak.thread.as_deref().unwrap().starts_with("p09s-"));
+        assert!(leak.name.submitted_at().unwrap().file().ends_with("p09_nothing_left.rs"));
+        assert!(leak.age >= ms(90), "{:?}", leak.age);
+    }
+    gate.open();
+    assert!(stuck.iter().all(|task| task.released(LONG)));
+    eventually("the last threads end", || threads_named("p09s").is_empty());
+    assert!(pool.leaks().is_empty());
+}
+
+#[test]
+fn p09_shutdown_twice_and_by_several_at_once() {
+    let pool = Pool::builder().workers(2).build().unwrap();
+    let gate = Gate::new();
+    let stuck = {
+        let gate = gate.clone();
+        pool.spawn(move || gate.pass()).unwrap()
+    };
+    gate.arrived(1);
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| pool.shutdown(LONG).unwrap());
+        let short = scope.spawn(|| pool.shutdown(ms(50)).unwrap());
+        let reports = [long.join().unwrap(), short.join().unwrap()];
+        assert!(reports.iter().all(|report| report.abandoned.len() == 1), "the earliest holds");
+    });
+    assert_eq!(pool.shutdown(ms(0)).unwrap().abandoned.len(), 1, "again: the same");
+    assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::ShutDown);
+    gate.open();
+    assert!(stuck.released(LONG));
+}
+
+#[test]
+fn p09_dropping_the_last_handle_never_blocks_and_drains_in_the_background() {
+    let pool = Pool::builder().name("p09d").workers(1).build().unwrap();
+    let done = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let done = done.clone();
+            pool.spawn(move || {
+                std::thread::sleep(ms(1));
+                done.fetch_add(1, Ordering::SeqCst);
+            })
+            .unwrap()
+        })
+        .collect();
+    let other = pool.clone();
+    drop(pool);
+    assert!(!other.is_closed(), "a handle is left");
+    let began = Instant::now();
+    drop(other);
+    assert!(began.elapsed() < ms(40), "{:?}", began.elapsed());
+    for task in &tasks {
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::Succeeded));
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 50);
+    eventually("its threads end", || threads_named("p09d").is_empty());
+}
+
+#[test]
+fn p09_dropping_abandons_what_does_not_end_and_tasks_outlive_the_pool() {
+    let (pool, gate, stuck) =
+        stuck_pool(Pool::builder().name("p09a").drop_drain(ms(30)), 1);
+    let queued = pool.spawn(|| 1).unwrap();
+    drop(pool);
+    assert_eq!(queued.wait_outcome(LONG), Some(Outcome::Abandoned));
+    assert_eq!(stuck[0].wait_outcome(LONG), Some(Outcome::Abandoned));
+    assert!(!queued.cancel(), "handles still answer");
+    gate.open();
+    assert!(stuck[0].released(LONG));
+    eventually("its threads end", || threads_named("p09a").is_empty());
+    assert!(queued.wait().unwrap_err().to_string().contains("abandoned"));
+}
+
+#[test]
+fn p09_destroying_one_pool_leaves_another_alone() {
+    let other = Pool::builder().workers(2).build().unwrap();
+    let tasks: Vec<_> = (0..200u32)
+        .map(|i| {
+            if i % 20 == 0 {
+                let short = Pool::builder().workers(2).build().unwrap();
+                short.spawn(|| ()).unwrap();
+                if i % 40 == 0 {
+                    short.shutdown(ms(100)).unwrap();
+                }
+            }
+            other.spawn(move || i).unwrap()
+        })
+        .collect();
+    for (i, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.wait().unwrap(), i as u32);
+    }
+    end(&other);
+}
+
+#[test]
+fn p09_a_build_that_fails_leaves_nothing_behind_and_says_why() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let result = {
+        let made = made.clone();
+        Pool::builder()
+            .name("p09b")
+            .workers(5)
+            .spawner(move |worker: Worker| {
+                if made.fetch_add(1, Ordering::SeqCst) == 3 {
+                    return Err(std::io::Error::other("the host is out of threads"));
+                }
+                std::thread::Builder::new().name("p09b-host".into()).spawn(move || worker.run())?;
+                Ok(())
+            })
+            .build()
+    };
+    match result {
+        Err(error @ BuildError::Thread { index: 3, .. }) => {
+            assert!(error.to_string().contains("the host is out of threads"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    eventually("no thread is left", || threads_named("p09b").is_empty());
+    // The system's own refusal: a stack that cannot be mapped.
+    let result = Pool::builder().name("p09c").workers(2).stack_size(usize::MAX / 4).build();
+    assert!(matches!(result, Err(BuildError::Thread { .. })), "{result:?}");
+    eventually("no thread is left", || threads_named("p09c").is_empty());
+}
+
+#[test]
+fn p09_on_demand_threads_come_one_a_submit_and_a_failure_strands_no_task() {
+    let pool = Pool::builder().name("p09o").workers(4).threads(Threads::OnDemand).build().unwrap();
+    assert_eq!(pool.stats().workers, 0);
+    pool.spawn(|| ()).unwrap().wait().unwrap();
+    assert_eq!(pool.stats().workers, 1);
+    for _ in 0..50 {
+        pool.spawn(|| ()).unwrap().wait().unwrap();
+    }
+    let gate = Gate::new();
+    for _ in 0..4 {
+        let gate = gate.clone();
+        pool.spawn(move || gate.pass()).unwrap();
+    }
+    gate.arrived(4);
+    assert_eq!(pool.stats().workers, 4);
+    gate.open();
+    end(&pool);
+
+    // None can be created at first: the task waits, keeps its deadline, and runs when one can.
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let pool = {
+        let allowed = allowed.clone();
+        Pool::builder()
+            .workers(1)
+            .threads(Threads::OnDemand)
+            .spawner(move |worker: Worker| {
+                if allowed.load(Ordering::SeqCst) == 0 {
+                    return Err(std::io::Error::other("not yet"));
+                }
+                std::thread::spawn(move || worker.run());
+                Ok(())
+            })
+            .build()
+            .unwrap()
+    };
+    let expires = pool.options().timeout(ms(20)).spawn(|| ()).unwrap();
+    assert_eq!(expires.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    let waits = pool.spawn(|| 5).unwrap();
+    assert!(waits.wait_timeout(ms(20)).is_none());
+    allowed.store(1, Ordering::SeqCst);
+    assert_eq!(waits.wait_timeout(LONG).expect("it is tried again").unwrap(), 5);
+    end(&pool);
+}
+
+#[test]
+fn p09_host_threads_run_the_workers_and_come_back_at_the_end() {
+    let pool = Pool::builder().workers(2).threads(Threads::Host).build().unwrap();
+    let task = pool.spawn(|| std::thread::current().name().map(str::to_owned)).unwrap();
+    assert!(task.wait_timeout(ms(10)).is_none(), "nobody works yet");
+    let mut waits = 0usize;
+    std::thread::scope(|scope| {
+        let first = pool.worker().unwrap();
+        let second = pool.worker().unwrap();
+        assert!(pool.worker().is_none(), "two were asked for");
+        std::thread::Builder::new().name("my-own".into()).spawn_scoped(scope, || first.run()).unwrap();
+        assert_eq!(task.wait().unwrap().as_deref(), Some("my-own"));
+        drop(second);
+        let again = pool.worker().expect("one that was given up can be had again");
+        let waits = &mut waits;
+        scope.spawn(move || {
+            again.run_with(|wait| {
+                *waits += 1;
+                wait();
+            });
+        });
+        for _ in 0..100 {
+            pool.spawn(|| ()).unwrap().wait().unwrap();
+        }
+        end(&pool);
+    });
+}
+
+#[test]
+fn p09_worker_hooks_run_on_each_worker() {
+    let (tell, told) = mpsc::channel();
+    let stop = tell.clone();
+    let pool = Pool::builder()
+        .workers(3)
+        .on_worker_start(move |info| tell.send(("start", info.index)).unwrap())
+        .on_worker_stop(move |info| stop.send(("stop", info.index)).unwrap())
+        .build()
+        .unwrap();
+    end(&pool);
+    let mut seen: Vec<_> = told.try_iter().collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("start", 0), ("start", 1), ("start", 2), ("stop", 0), ("stop", 1), ("stop", 2)]);
+}
+
+#[test]
+fn p09_two_hundred_queued_tasks_do_not_run_after_a_shutdown_now() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder(), 1);
+    let ran = Arc::new(AtomicUsize::new(0));
+    for _ in 0..200 {
+        let ran = ran.clone();
+        pool.spawn(move || ran.fetch_add(1, Ordering::SeqCst)).unwrap();
+    }
+    let report = pool.shutdown(ms(0)).unwrap();
+    assert_eq!(report.abandoned.len(), 201);
+    gate.open();
+    eventually("the worker ends", || pool.stats().workers == 0);
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn p09_thread_names_fit_into_fifteen_bytes() {
+    let pool = Pool::builder().name("a-very-long-pool-näme").workers(2).build().unwrap();
+    let name = pool.spawn(|| std::thread::current().name().unwrap().to_owned()).unwrap().wait().unwrap();
+    assert!(name.len() <= 15 && (name.ends_with("-0") || name.ends_with("-1")), "{name}");
+    end(&pool);
+}
+
+#[test]
+fn p09_async_shutdown_reports_too() {
+    let pool = Pool::builder().name("p09y").workers(2).build().unwrap();
+    pool.spawn(|| std::thread::sleep(ms(10))).unwrap();
+    let report = block_on(pool.shutdown_async(LONG)).unwrap();
+    assert!(report.drained && report.stats.succeeded == 1, "{report}");
+    assert_eq!(threads_named("p09y"), [""; 0]);
+}
+
+// ---- P13 ----
+
+#[test]
+fn p13_shutdown_from_a_callback_is_an_error_and_close_is_not() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let task = pool
+        .submit(|ctx| {
+            let error = ctx.pool().shutdown(ms(1)).map(drop);
+            ctx.pool().close();
+            Ok::<_, ()>(error)
+        })
+        .unwrap();
+    let error = task.wait().unwrap().unwrap_err();
+    assert_eq!(error, ShutdownError::FromWorker);
+    assert!(error.to_string().contains("close"), "says what to do instead");
+    assert!(pool.is_closed());
+    end(&pool);
+}
+
+#[test]
+fn p13_callbacks_may_submit_look_and_drop_the_last_handle() {
+    let pool = Pool::builder().name("p13c").workers(2).build().unwrap();
+    let (send, receive) = mpsc::channel();
+    {
+        let inner = pool.clone();
+        pool.spawn(move || {
+            let child = inner.spawn(|| 9).unwrap();
+            let stats = inner.stats();
+            let running = inner.running().len();
+            send.send((child, stats.running, running)).unwrap();
+            std::thread::sleep(ms(20));
+            // Here the last handle goes, on a worker of the pool.
+            drop(inner);
+        })
+        .unwrap();
+    }
+    drop(pool);
+    let (child, running, seen) = receive.recv_timeout(LONG).unwrap();
+    assert_eq!(child.wait().unwrap(), 9);
+    assert!(running >= 1 && seen >= 1);
+    eventually("the pool is gone", || threads_named("p13c").is_empty());
+}
+
+#[test]
+fn p13_another_pools_callback_may_shut_this_one_down() {
+    let (one, two) = (Pool::builder().workers(1).build().unwrap(), Pool::builder().workers(1).build().unwrap());
+    let target = two.clone();
+    let report = one.spawn(move || target.shutdown(LONG).unwrap()).unwrap().wait().unwrap();
+    assert!(report.drained);
+    end(&one);
+}
+
+#[test]
+fn p13_a_snapshot_never_waits_for_a_stuck_worker() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder(), 4);
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(pool.running().len(), 4);
+        assert_eq!(pool.stats().running, 4);
+    }
+    assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
+    gate.open();
+    end(&pool);
+}
