@@ -280,7 +280,7 @@ pub(crate) fn take() -> BlockPtr {
             }
             magazine.len -= 1;
             let block = magazine.blocks[magazine.len];
-            prefetch(magazine.blocks[magazine.len.saturating_sub(2)]);
+            prefetch(magazine.blocks[magazine.len.saturating_sub(4)]);
             block
         })
         .ok()

@@ -175,6 +175,12 @@ pub(crate) fn inherited() -> Option<Inherited> {
     Some(Inherited { token: own_token(&context.task), due: if due == NO_MILLIS { NEVER } else { clock::of_millis(due) } })
 }
 
+/// Whether a callback runs on this thread.
+#[inline(always)]
+pub(crate) fn inside_any() -> bool {
+    CURRENT.try_with(|current| !current.get().is_null()).unwrap_or(false)
+}
+
 /// Whether a callback of this pool runs on this thread.
 pub(crate) fn inside(shared: &Shared) -> bool {
     let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());

@@ -10,14 +10,16 @@ use crate::error::{BuildError, ShutdownError, SubmitError};
 use crate::queue::MAX_CAPACITY;
 use crate::report::{Late, Leak, ShutdownReport, Stalled, Stats, TaskRecord, Unobserved, WorkerInfo};
 use crate::shared::Shared;
-use crate::submit::{Options, Run, SubmitFuture};
+use crate::submit::{Options, Run, SubmitFuture, submit_plain};
 use crate::sync::{Arc, Ordering};
 use crate::table;
-use crate::task::Task;
+use crate::task::{Plain, Task, WithContext};
 use crate::worker::Worker;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -73,7 +75,8 @@ impl Pool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.options().spawn(callback)
+        submit_plain(self, Plain(callback, PhantomData), false, Location::caller())
+            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
     }
 
     /// [`spawn`](Self::spawn) that never waits: when the queue is full it is refused with `queue_full`, or sheds
@@ -85,7 +88,8 @@ impl Pool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.options().try_spawn(callback)
+        submit_plain(self, Plain(callback, PhantomData), true, Location::caller())
+            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
     }
 
     /// Submits a callback that is told when to stop, and may fail. Blocks as [`spawn`](Self::spawn) does.
@@ -97,7 +101,8 @@ impl Pool {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.options().submit(callback)
+        submit_plain(self, WithContext(callback, PhantomData), false, Location::caller())
+            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
     }
 
     /// [`submit`](Self::submit) that never waits.
@@ -109,7 +114,8 @@ impl Pool {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.options().try_submit(callback)
+        submit_plain(self, WithContext(callback, PhantomData), true, Location::caller())
+            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
     }
 
     /// [`submit`](Self::submit) that waits for room without holding a thread.

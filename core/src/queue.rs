@@ -22,6 +22,7 @@
 use crate::slot::{Slot, SlotRef};
 use crate::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Padded, Parker, ShortLock, full_fence,
+    full_fence_after_rmw,
 };
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
@@ -239,9 +240,11 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest task, and shows it in `current` before anyone could miss it (invariant 3).
+    /// Takes the oldest task, and shows it in `current` before anyone could miss it (invariant 3). Also tells
+    /// whether another entry stands behind it: if not, a look at the producers' side would tell, which costs a
+    /// cache line.
     #[inline]
-    pub(crate) fn pop(&self, current: &AtomicPtr<Slot>) -> Option<SlotRef> {
+    pub(crate) fn pop(&self, current: &AtomicPtr<Slot>) -> Option<(SlotRef, bool)> {
         let mut c = self.consumer.lock.lock();
         loop {
             if c.head == c.tail {
@@ -263,9 +266,10 @@ impl Queue {
                 current.store(task, Ordering::Release);
                 self.consumer.head.store(c.head, Ordering::Release);
                 self.consumer.gone.store(c.gone, Ordering::Release);
+                let more = c.head < c.tail;
                 drop(c);
                 // SAFETY: the ring owned a reference, which is ours now (invariant 1).
-                return Some(unsafe { SlotRef::from_raw(slot) });
+                return Some((unsafe { SlotRef::from_raw(slot) }, more));
             }
         }
     }
@@ -388,7 +392,17 @@ impl Queue {
                 || self.has_room())
     }
 
-    /// A place has become free (`gone` has been stored): wake the first producer in line.
+    /// A place has become free: `gone` has been stored, and the caller has made a read-modify-write since. Wakes
+    /// the first producer in line.
+    #[inline(always)]
+    pub(crate) fn announce_room_after_rmw(&self) {
+        full_fence_after_rmw();
+        if self.blocked.load(Ordering::Relaxed) != 0 {
+            self.admit();
+        }
+    }
+
+    /// A place has become free (`gone` has been stored): wakes the first producer in line.
     #[inline(always)]
     pub(crate) fn announce_room(&self) {
         full_fence();

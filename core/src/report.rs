@@ -215,6 +215,8 @@ pub struct Late {
     pub name: TaskName,
     /// The outcome it had been given.
     pub outcome: Outcome,
+    /// How the callback ended after that: `succeeded`, `failed` or `panicked`.
+    pub callback: Outcome,
     /// How long the callback took (to a few milliseconds).
     pub ran: Duration,
 }

@@ -37,6 +37,10 @@ use std::time::Duration;
 /// How long, after the drain deadline, a shutdown waits for callbacks that return promptly.
 const GRACE: u64 = 20 * MS;
 
+/// How long a shutdown waits for threads that have left the pool's code to be gone: they have nothing left to do
+/// but their thread-locals' destructors, so this is reached only where those block, or the machine is starved.
+const JOIN: u64 = 500 * MS;
+
 pub(crate) struct Shared {
     pub(crate) number: u16,
     pub(crate) config: Config,
@@ -483,7 +487,7 @@ impl Shared {
         let mut handles = self.registry.take_handles();
         handles.extend(self.delivery.take_handles());
         handles.extend(self.timer_handle.lock().take());
-        let until = clock::now() + GRACE;
+        let until = clock::now() + JOIN;
         let stuck = self.life.lock().threads_left;
         loop {
             handles = handles.into_iter().filter_map(try_join).collect();
@@ -593,7 +597,7 @@ fn try_join(handle: JoinHandle<()>) -> Option<JoinHandle<()>> {
     // so that even this join needs a limit.
     use std::os::unix::thread::JoinHandleExt;
     let id = handle.into_pthread_t();
-    let until = clock::now() + GRACE;
+    let until = clock::now() + JOIN;
     loop {
         // SAFETY: the id is valid: it was neither joined nor detached, and `into_pthread_t` gave it to us.
         match unsafe { libc::pthread_tryjoin_np(id, std::ptr::null_mut()) } {

@@ -1,21 +1,21 @@
 //! The one-answer cell: a task as a small state machine that anyone may move to its end.
 //!
 //! ```text
-//!            worker            worker
-//!  QUEUED ----------> RUNNING ----------.
-//!     |                  |              v
-//!     '------------------'--------> FINISHING --> ended: SUCCEEDED FAILED PANICKED CANCELLED
-//!        canceller, timer,            (winner)                DEADLINE_EXCEEDED SHED ABANDONED
-//!        token, drain, overflow
+//!            worker            worker (nobody to tell, on no list)
+//!  QUEUED ----------> RUNNING ------------------------------.
+//!     |                  |  worker                          v
+//!     '------------------'---------> FINISHING ---------> ended: SUCCEEDED FAILED PANICKED CANCELLED
+//!        canceller, timer,            (the winner          DEADLINE_EXCEEDED SHED ABANDONED
+//!        token, drain, overflow        alone)
 //! ```
 //!
 //! Invariants:
-//! 1. Whoever moves the word to FINISHING is the one winner. It alone counts the task, leaves the token and
+//! 1. Whoever moves the word to FINISHING, or from RUNNING to ended, is the one winner. It alone counts the task, leaves the token and
 //!    the timer, and publishes the outcome; nobody else writes the outcome, ever (P1).
-//! 2. The payload belongs to exactly one party: while QUEUED to whoever wins the step out of QUEUED; while
-//!    RUNNING to the worker; from FINISHING on to the worker if it won (the value), or, if somebody else won,
-//!    to whoever holds the callback: the worker when it was running, the winner when it was queued. Winners
-//!    other than the worker write no payload: their reason is in the word or in the side record.
+//! 2. The payload belongs to exactly one party: while QUEUED to whoever wins the step out of QUEUED; from RUNNING on
+//!    to the worker, who leaves the value there before it tries to answer, and takes it away again if somebody else
+//!    has; once published as ended by the worker, to the first taker. Winners other than the worker write no
+//!    payload: their reason is in the word or in the side record. One that won a queued task owns its callback.
 //! 3. A block goes back to the arena when the last reference is dropped; its generation is then one higher.
 //!    While `refs == 1` and the state is ended, the holder of that reference is alone: no other party can
 //!    make a new one: observers only add a reference to a word they read while the slot stood in its worker's
@@ -114,22 +114,24 @@ const POOL_SHIFT: u32 = POS_BITS + site::BITS;
 /// Three words for the callback while queued and for the value once ended. What does not fit is boxed.
 pub(crate) type Payload = [MaybeUninit<u64>; 3];
 
-/// What a worker's run of a callback came to.
+/// What became of a worker's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ran {
-    /// The worker won: the value is in the payload, the outcome is to be counted and published.
-    Won(Outcome),
-    /// Somebody else had answered: the value, if any, is gone again.
+pub(crate) enum Answer {
+    /// Published, and the worker's reference has gone with it. `last`: it was the last.
+    Published { last: bool },
+    /// The worker is the winner, and the task is FINISHING: it has waiters, or is in the timer or under a token.
+    Won,
+    /// Somebody else had answered.
     Late,
 }
 
 /// What is known of a callback's type.
 pub(crate) struct VTable {
-    /// Takes the callback out of the payload, runs it, and tries to win (RUNNING -> FINISHING).
+    /// Takes the callback out of the payload, runs it, and leaves its value, error or panic message there.
     ///
     /// Safety: the caller is the worker that moved this task to RUNNING and calls this once; the pointer is to
     /// the `Context` of this run. Does not unwind.
-    pub(crate) run: unsafe fn(&Slot, *const ()) -> Ran,
+    pub(crate) run: unsafe fn(&Slot, *const ()) -> Outcome,
     /// Drops the callback in the payload. Safety: it is there, and the caller owns it. May unwind.
     pub(crate) drop_callback: unsafe fn(&Slot),
     /// Drops the value, error or message in the payload. Safety: it is there, and the caller owns it.
@@ -137,6 +139,8 @@ pub(crate) struct VTable {
     pub(crate) drop_value: unsafe fn(&Slot, Outcome),
     /// Whether dropping the callback does anything.
     pub(crate) needs_drop: bool,
+    /// Whether dropping a value (not an error or a message) does anything.
+    pub(crate) value_needs_drop: bool,
     pub(crate) callback_name: fn() -> &'static str,
 }
 
@@ -339,22 +343,27 @@ impl Slot {
         false
     }
 
-    /// RUNNING -> FINISHING by the worker: true if it is the winner.
+    /// The worker's answer: RUNNING -> ended in one step, if nobody is to be told and the task is on no list;
+    /// otherwise RUNNING -> FINISHING.
     #[inline]
-    pub(crate) fn win_running(&self) -> bool {
+    pub(crate) fn answer(&self, outcome: Outcome) -> Answer {
         let mut word = self.word.load(Ordering::Relaxed);
-        while state(word) == RUNNING {
-            match self.word.compare_exchange_weak(
-                word,
-                word + (FINISHING - RUNNING),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
+        loop {
+            if state(word) != RUNNING {
+                return Answer::Late;
+            }
+            let alone = word & (WAITERS | TIMED | LINKED) == 0;
+            let new = if alone {
+                (word + (state_of(outcome) - RUNNING) - REF) | RELEASED
+            } else {
+                word + (FINISHING - RUNNING)
+            };
+            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if alone => return Answer::Published { last: refs(new) == 0 },
+                Ok(_) => return Answer::Won,
                 Err(now) => word = now,
             }
         }
-        false
     }
 
     /// QUEUED or RUNNING -> FINISHING: the state it was in, if the caller is the winner.
@@ -921,7 +930,11 @@ unsafe fn destroy(slot: NonNull<Slot>) {
     // SAFETY: the memory is valid, and the slot is ours alone.
     let this = unsafe { slot.as_ref() };
     let word = this.word.load(Ordering::Acquire);
-    let holds_value = matches!(outcome(word), Some(Outcome::Succeeded | Outcome::Failed | Outcome::Panicked));
+    let holds_value = match outcome(word) {
+        Some(Outcome::Succeeded) => this.vtable.value_needs_drop,
+        Some(Outcome::Failed | Outcome::Panicked) => true,
+        _ => false,
+    };
     if holds_value && word & TAKEN == 0 {
         // SAFETY: as above.
         unsafe { destroy_value(this, word) };
@@ -932,6 +945,8 @@ unsafe fn destroy(slot: NonNull<Slot>) {
 
 /// # Safety
 /// The slot is the caller's alone, and holds a value.
+#[cold]
+#[inline(never)]
 unsafe fn destroy_value(this: &Slot, word: u64) {
     let Some(outcome) = outcome(word) else { return };
     if outcome != Outcome::Succeeded && word & OBSERVED == 0 {
@@ -948,6 +963,17 @@ unsafe fn destroy_value(this: &Slot, word: u64) {
 }
 
 /// # Safety
+/// The side record came from `Box::into_raw`, and nobody reaches it any more.
+#[cold]
+#[inline(never)]
+unsafe fn destroy_side(side: *mut Side) {
+    // SAFETY: as the caller says.
+    let side = unsafe { Box::from_raw(side) };
+    // Holds wakers and tokens: user code may run here.
+    guard("a waiter's destructor", || drop(side));
+}
+
+/// # Safety
 /// The slot is the caller's alone, and its payload holds nothing.
 #[inline]
 unsafe fn recycle(slot: NonNull<Slot>) {
@@ -955,10 +981,8 @@ unsafe fn recycle(slot: NonNull<Slot>) {
     let this = unsafe { slot.as_ref() };
     let side = this.side.load(Ordering::Acquire);
     if !side.is_null() {
-        // SAFETY: came from `Box::into_raw`, and nobody reaches it any more.
-        let side = unsafe { Box::from_raw(side) };
-        // Holds wakers and tokens: user code may run here.
-        guard("a waiter's destructor", || drop(side));
+        // SAFETY: as above.
+        unsafe { destroy_side(side) };
     }
     let word = this.word.load(Ordering::Relaxed);
     let next = (word & !(GEN - 1)).wrapping_add(GEN) | FREE;

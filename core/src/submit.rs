@@ -309,6 +309,48 @@ fn submit_now<C: Callback>(
     }
 }
 
+/// A submit without options from outside of any callback, to a pool without a default timeout: what is left of
+/// [`submit_now`] then, for most tasks are like that.
+#[inline(always)]
+pub(crate) fn submit_plain<C: Callback>(
+    pool: &Pool,
+    callback: C,
+    try_only: bool,
+    site: &'static Location<'static>,
+) -> Result<Task<C::Value, C::Error>, (SubmitErrorKind, TaskName, C)> {
+    let shared = pool.shared();
+    if shared.config.default_timeout.is_some() || context::inside_any() {
+        return submit_default(shared, callback, try_only, site);
+    }
+    // SAFETY: the payload is written right below, before anyone else sees the slot.
+    let slot = unsafe {
+        let slot = Slot::new(Table::<C>::TABLE, shared.number, clock::NO_MILLIS, Some(site), None, 2);
+        put(slot.as_ref(), callback);
+        slot
+    };
+    if shared.queue.push(slot, false).is_ok() {
+        if !shared.idle.notify() && shared.on_demand() {
+            shared.ensure_worker();
+        }
+        // SAFETY: the handle's reference is ours, and the callback's types are these.
+        return Ok(unsafe { Task::from_slot(SlotRef::from_raw(slot)) });
+    }
+    // SAFETY: refused: both references are still ours, and so is the callback.
+    submit_default(shared, unsafe { undo::<C>(slot) }, try_only, site)
+}
+
+#[cold]
+#[inline(never)]
+fn submit_default<C: Callback>(
+    shared: &Arc<Shared>,
+    callback: C,
+    try_only: bool,
+    site: &'static Location<'static>,
+) -> Result<Task<C::Value, C::Error>, (SubmitErrorKind, TaskName, C)> {
+    let patience = if try_only { Patience::Try } else { Patience::Wait };
+    submit_now(shared, &Wanted::default(), callback, patience, site)
+}
+
 /// Submits with options: made by [`Pool::options`](crate::Pool::options).
 ///
 /// ```

@@ -26,6 +26,15 @@ pub(crate) fn full_fence() {
     fence(Ordering::SeqCst);
 }
 
+/// [`full_fence`] where the caller has just made a read-modify-write: on x86 that was one already.
+#[inline(always)]
+pub(crate) fn full_fence_after_rmw() {
+    #[cfg(target_arch = "x86_64")]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(target_arch = "x86_64"))]
+    fence(Ordering::SeqCst);
+}
+
 #[inline(always)]
 pub(crate) fn spin_hint() {
     std::hint::spin_loop();

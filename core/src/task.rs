@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::end;
 use crate::error::{CancelReason, Cancelled, Outcome, Panic, TaskError, WaitError};
 use crate::name::TaskName;
-use crate::slot::{self, Event, HandleRef, Payload, Ran, Slot, SlotRef, VTable, Waiter};
+use crate::slot::{self, Event, HandleRef, Payload, Slot, SlotRef, VTable, Waiter};
 use std::any::type_name;
 use std::convert::Infallible;
 use std::fmt;
@@ -117,49 +117,37 @@ impl<C: Callback> Table<C> {
         drop_callback: Self::drop_callback,
         drop_value: Self::drop_value,
         needs_drop: std::mem::needs_drop::<C>() || !fits::<C>(),
+        value_needs_drop: std::mem::needs_drop::<C::Value>() || !fits::<C::Value>(),
         callback_name: type_name::<C::Written>,
     };
 
     /// # Safety
     /// As [`VTable::run`].
-    unsafe fn run(slot: &Slot, context: *const ()) -> Ran {
+    unsafe fn run(slot: &Slot, context: *const ()) -> Outcome {
         // SAFETY: the worker owns the payload of the task it has started, and the callback is in it.
         let callback = unsafe { get::<C>(slot) };
         // SAFETY: the caller passes the context of this run.
         let context = unsafe { &*context.cast::<Context>() };
-        match catch_unwind(AssertUnwindSafe(|| callback.call(context))) {
-            Ok(result) => {
-                if slot.win_running() {
-                    // SAFETY: won: the payload is ours, and empty since the callback was taken out.
-                    return unsafe {
-                        match result {
-                            Ok(value) => {
-                                put(slot, value);
-                                Ran::Won(Outcome::Succeeded)
-                            }
-                            Err(error) => {
-                                put(slot, error);
-                                Ran::Won(Outcome::Failed)
-                            }
-                        }
-                    };
+        let result = catch_unwind(AssertUnwindSafe(|| callback.call(context)));
+        // SAFETY: the payload is the worker's, and empty since the callback was taken out.
+        unsafe {
+            match result {
+                Ok(Ok(value)) => {
+                    put(slot, value);
+                    Outcome::Succeeded
                 }
-                slot::guard("the destructor of a late value", || drop(result));
-            }
-            Err(panic) => {
-                if slot.win_running() {
+                Ok(Err(error)) => {
+                    put(slot, error);
+                    Outcome::Failed
+                }
+                Err(panic) => {
                     let message: Box<str> = slot::panic_message(&*panic).into();
                     slot::forget_panic(panic);
-                    // SAFETY: as above.
-                    unsafe { put(slot, message) };
-                    return Ran::Won(Outcome::Panicked);
+                    put(slot, message);
+                    Outcome::Panicked
                 }
-                log::error!(target: "duly", "{} panicked after it had ended: {}", slot.name(),
-                    slot::panic_message(&*panic));
-                slot::forget_panic(panic);
             }
         }
-        Ran::Late
     }
 
     /// # Safety

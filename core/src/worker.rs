@@ -14,7 +14,7 @@ use crate::error::Outcome;
 use crate::registry::Record;
 use crate::report::{Late, WorkerInfo};
 use crate::shared::Shared;
-use crate::slot::{self, Event, Ran, SlotRef};
+use crate::slot::{self, Answer, Event, SlotRef};
 use crate::sync::{Arc, Ordering, Parker, spin_hint, thread};
 use crate::{end, timer};
 use std::fmt;
@@ -76,17 +76,16 @@ impl Worker {
         loop {
             // Read before the pop: after `close` returned, an empty queue stays empty.
             let closed = queue.is_closed();
-            if let Some(task) = queue.pop(&record.own.current) {
+            if let Some((task, more)) = queue.pop(&record.own.current) {
                 if searching {
                     searching = false;
-                    shared.idle.stop_searching(|| !queue.looks_empty());
+                    shared.idle.stop_searching(|| more || !queue.looks_empty());
                 }
-                queue.announce_room();
-                if shared.on_demand() && !queue.looks_empty() && !shared.idle.any_awake_or_idle() {
+                if shared.on_demand() && (more || !queue.looks_empty()) && !shared.idle.any_awake_or_idle() {
                     // Those who submitted while this thread was being woken created none.
                     shared.ensure_worker();
                 }
-                run(shared, record, task, &mut searching);
+                run(shared, record, task, more, &mut searching);
                 if record.replaced.load(Ordering::Relaxed) {
                     break;
                 }
@@ -153,42 +152,66 @@ fn look_around(found: impl Fn() -> bool) -> bool {
 
 /// Runs one task, which the calling thread has taken out of the queue and which stands in `record`'s `current`.
 #[inline]
-pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, searching: &mut bool) {
+pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bool, searching: &mut bool) {
     let current = &record.own.current;
     let due = task.due();
     if due != NO_MILLIS && clock::now() >= clock::of_millis(due) {
         // Past its deadline: never started.
         end::end(&task, Outcome::DeadlineExceeded, None);
     }
-    if !task.start() {
+    let started = task.start();
+    shared.queue.announce_room_after_rmw();
+    if !started {
         // Somebody else has ended it.
         current.store(std::ptr::null_mut(), Ordering::Release);
         task.leave();
         return;
     }
     record.own.started.store(clock::coarse(), Ordering::Relaxed);
-    let (task, ran) = context::enter(task, shared, |context| {
+    let (task, outcome) = context::enter(task, shared, |context| {
         // SAFETY: this thread has just moved the task to RUNNING, and `context` is this run's.
         unsafe { (context.task().vtable().run)(context.task(), (&raw const *context).cast()) }
     });
-    match ran {
-        Ran::Won(outcome) => answer(shared, record, task, outcome, searching),
-        Ran::Late => late(shared, record, task),
-    }
-}
-
-/// The callback ended first: count, publish, wake.
-#[inline]
-fn answer(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
-    timer::leave_lists(shared, &task);
     if outcome != Outcome::Succeeded {
         let _ = task.side_or_new().unobserved.set(shared.reporter.clone());
     }
-    record.own.tally.count(outcome);
-    if !*searching && shared.queue.looks_empty() {
+    // Only looked at when the last pop saw nothing behind its task.
+    if !more && !*searching && shared.queue.looks_empty() {
         *searching = shared.idle.start_searching(true);
     }
-    record.own.current.store(std::ptr::null_mut(), Ordering::Release);
+    let tally = &record.own.tally;
+    let slot = task.into_raw();
+    current.store(std::ptr::null_mut(), Ordering::Release);
+    tally.open();
+    // SAFETY: the reference that was the task's is still ours.
+    match unsafe { slot.as_ref() }.answer(outcome) {
+        Answer::Published { last } => {
+            tally.count(outcome);
+            tally.close();
+            if last {
+                // SAFETY: `answer` said so.
+                unsafe { SlotRef::destroy(slot) };
+            }
+        }
+        Answer::Won => {
+            tally.count(outcome);
+            tally.close();
+            // SAFETY: our reference.
+            tell(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome);
+        }
+        Answer::Late => {
+            tally.close();
+            // SAFETY: our reference.
+            late(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome);
+        }
+    }
+}
+
+/// The worker has won a task that others watch: take it off the lists, publish, wake.
+#[cold]
+#[inline(never)]
+fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) {
+    timer::leave_lists(shared, &task);
     let published = task.publish(outcome, None, true, true);
     if !published.waiters {
         let slot = task.into_raw();
@@ -198,12 +221,6 @@ fn answer(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome
         }
         return;
     }
-    answer_waiters(record, task, outcome);
-}
-
-#[cold]
-#[inline(never)]
-fn answer_waiters(record: &Record, task: SlotRef, outcome: Outcome) {
     // Wakers and callbacks are user code: the task is shown while they run.
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
     let calls = task.wake(Event::Ended);
@@ -218,7 +235,16 @@ fn answer_waiters(record: &Record, task: SlotRef, outcome: Outcome) {
 /// The task had its outcome before its callback returned.
 #[cold]
 #[inline(never)]
-fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef) {
+fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) {
+    record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
+    if outcome == Outcome::Panicked {
+        // SAFETY: somebody else ended the task: the payload is still ours, and holds the panic's message.
+        let message = unsafe { &*task.payload.get().cast::<Box<str>>() };
+        log::error!(target: "duly", "pool {}: {} panicked after it had ended: {message}", shared.config.name,
+            task.name());
+    }
+    // SAFETY: as above.
+    slot::guard("the destructor of a late value", || unsafe { (task.vtable().drop_value)(&task, outcome) });
     // The winner may still be between its steps.
     task.wait(Event::Ended, clock::NEVER);
     shared.books.late.fetch_add(1, Ordering::Relaxed);
@@ -228,6 +254,7 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef) {
     let told = Late {
         name: task.name(),
         outcome: slot::outcome(task.load()).unwrap_or(Outcome::Abandoned),
+        callback: outcome,
         ran: Duration::from_nanos(
             clock::coarse().saturating_sub(record.own.started.load(Ordering::Relaxed)),
         ),
@@ -249,7 +276,7 @@ pub(crate) fn run_by_caller(shared: &Arc<Shared>, task: SlotRef, arm: impl FnOnc
     // Only now can the timer see it.
     arm();
     // A caller is never a searcher.
-    run(shared, &record, task, &mut true);
+    run(shared, &record, task, true, &mut true);
     record.running.store(false, Ordering::Release);
     shared.registry.remove(&record, &shared.books);
     if shared.queue.is_closed() {
