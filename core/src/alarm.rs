@@ -19,7 +19,11 @@ struct Alarms {
     list: BTreeMap<(u64, u64), Waker>,
 }
 
-static ALARMS: Mutex<Alarms> = Mutex::new(Alarms { running: false, next: 0, list: BTreeMap::new() });
+static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
+    running: false,
+    next: 0,
+    list: BTreeMap::new(),
+});
 static CHANGED: Condvar = Condvar::new();
 
 /// Wakes a waker at its time, unless dropped before.

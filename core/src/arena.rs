@@ -210,7 +210,9 @@ impl Depot {
         full_fence();
         if PINS.load(Ordering::SeqCst) != 0 {
             // An observer may be looking at any block: later.
-            self.trim_above = self.trim_above.max(self.free.len()) + SPARE;
+            if self.pools != 0 {
+                self.trim_above = self.trim_above.max(self.free.len()) + SPARE;
+            }
             return;
         }
         let mut free_in = vec![0usize; self.chunks.len()];
@@ -248,9 +250,11 @@ impl Depot {
             self.free.shrink_to_fit();
             self.chunks.shrink_to_fit();
         }
-        // Fragmented: wait until there is as much again, so that the search stays cheap a block.
         self.set_trim();
-        self.trim_above = self.trim_above.max(2 * self.free.len());
+        if self.pools != 0 {
+            // Fragmented: wait until there is as much again, so that the search stays cheap a block.
+            self.trim_above = self.trim_above.max(2 * self.free.len());
+        }
     }
 }
 
@@ -260,9 +264,7 @@ fn prefetch(block: Option<BlockPtr>) {
     #[cfg(target_arch = "x86_64")]
     if let Some(block) = block {
         // SAFETY: a prefetch touches nothing; the pointer need not even be valid.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(block.as_ptr().cast())
-        };
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(block.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = block;

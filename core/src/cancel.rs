@@ -88,7 +88,9 @@ impl Link {
 
 impl CancellationToken {
     fn from_node(node: Arc<Node>) -> Self {
-        CancellationToken { node: ManuallyDrop::new(node) }
+        CancellationToken {
+            node: ManuallyDrop::new(node),
+        }
     }
 
     fn root(deadline: u64) -> Self {
@@ -134,7 +136,10 @@ impl CancellationToken {
             cancelled: AtomicBool::new(false),
             deadline: deadline.min(self.node.deadline),
             reason: OnceLock::new(),
-            parent: Some(Parent { node: Arc::clone(&self.node), key: entry.key() }),
+            parent: Some(Parent {
+                node: Arc::clone(&self.node),
+                key: entry.key(),
+            }),
             inner: Mutex::default(),
         });
         entry.insert(ChildPtr(Arc::downgrade(&child)));
@@ -185,7 +190,9 @@ impl CancellationToken {
 
     /// Why it was cancelled, if it was.
     pub fn reason(&self) -> Option<CancelReason> {
-        self.node.told().or_else(|| self.node.expired().then_some(CancelReason::DeadlineExceeded))
+        self.node
+            .told()
+            .or_else(|| self.node.expired().then_some(CancelReason::DeadlineExceeded))
     }
 
     /// The point in time from which it counts as cancelled, its own or one inherited.
@@ -209,7 +216,11 @@ impl CancellationToken {
 
     /// Completes when the token is cancelled, by a call or by its deadline.
     pub fn cancelled(&self) -> WaitForCancellation {
-        WaitForCancellation { token: self.clone(), watch: None, alarm: None }
+        WaitForCancellation {
+            token: self.clone(),
+            watch: None,
+            alarm: None,
+        }
     }
 
     /// Blocks until the token is cancelled (true) or `timeout` has passed (false).
@@ -217,7 +228,9 @@ impl CancellationToken {
         let until = timeout.map_or(NEVER, clock::after);
         let wake_at = until.min(self.node.deadline);
         let parker = crate::sync::parker();
-        let Ok(key) = self.watch(Watcher::Thread(parker.clone())) else { return true };
+        let Ok(key) = self.watch(Watcher::Thread(parker.clone())) else {
+            return true;
+        };
         while !self.is_cancelled() {
             if wake_at == NEVER {
                 parker.park();
@@ -257,13 +270,12 @@ impl CancellationToken {
     }
 
     /// Puts a task under this token. If the token was cancelled, the reason comes back.
-    pub(crate) fn link(
-        &self,
-        task: SlotRef,
-        end: fn(SlotRef, &CancelReason),
-    ) -> Result<Link, (SlotRef, CancelReason)> {
+    pub(crate) fn link(&self, task: SlotRef, end: fn(SlotRef, &CancelReason)) -> Result<Link, (SlotRef, CancelReason)> {
         match self.watch(Watcher::Task(task, end)) {
-            Ok(key) => Ok(Link { token: self.clone(), key }),
+            Ok(key) => Ok(Link {
+                token: self.clone(),
+                key,
+            }),
             Err((Watcher::Task(task, _), reason)) => Err((task, reason)),
             Err(_) => unreachable!("a watcher comes back as it went in"),
         }
@@ -352,7 +364,9 @@ pub struct WaitForCancellation {
 
 impl fmt::Debug for WaitForCancellation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitForCancellation").field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("WaitForCancellation")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 

@@ -88,7 +88,10 @@ impl Context {
             }
             Err(_) => None,
         };
-        OnCancel { task: self.task.clone(), key }
+        OnCancel {
+            task: self.task.clone(),
+            key,
+        }
     }
 
     /// A token that is cancelled when this task is. What this callback submits stands under it.
@@ -98,7 +101,11 @@ impl Context {
 
     /// Sleeps, unless the callback should stop.
     pub fn sleep(&self, span: Duration) -> Result<(), Interrupted> {
-        if self.task.wait(Event::Ended, clock::after(span)) { self.check() } else { Ok(()) }
+        if self.task.wait(Event::Ended, clock::after(span)) {
+            self.check()
+        } else {
+            Ok(())
+        }
     }
 
     /// The task's label, and where it was submitted.
@@ -109,7 +116,10 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("task", &self.name()).field("cause", &self.cause()).finish()
+        f.debug_struct("Context")
+            .field("task", &self.name())
+            .field("cause", &self.cause())
+            .finish()
     }
 }
 
@@ -136,7 +146,9 @@ impl Drop for OnCancel {
 
 impl fmt::Debug for OnCancel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnCancel").field("registered", &self.key.is_some()).finish_non_exhaustive()
+        f.debug_struct("OnCancel")
+            .field("registered", &self.key.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,7 +184,10 @@ pub(crate) fn inherited() -> Option<Inherited> {
     // SAFETY: set by `enter` on this thread for as long as the context lives.
     let context = unsafe { current.as_ref() }?;
     let due = context.task.due();
-    Some(Inherited { token: own_token(&context.task), due: if due == NO_MILLIS { NEVER } else { clock::of_millis(due) } })
+    Some(Inherited {
+        token: own_token(&context.task),
+        due: if due == NO_MILLIS { NEVER } else { clock::of_millis(due) },
+    })
 }
 
 /// Whether a callback runs on this thread.

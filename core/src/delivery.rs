@@ -57,7 +57,9 @@ impl Delivery {
     /// Starts a thread.
     pub(crate) fn start(&self) -> io::Result<()> {
         let crew = self.crew.clone();
-        let handle = thread::Builder::new().name(self.thread_name.clone()).spawn(move || crew.work())?;
+        let handle = thread::Builder::new()
+            .name(self.thread_name.clone())
+            .spawn(move || crew.work())?;
         self.crew.threads.fetch_add(1, Ordering::Relaxed);
         self.handles.lock().push(handle);
         Ok(())
@@ -79,7 +81,9 @@ impl Delivery {
     pub(crate) fn is_stuck(&self, before: u64) -> bool {
         let busy = self.crew.busy.lock();
         !self.crew.jobs.is_empty()
-            && busy.iter().all(|since| (1..=before).contains(&since.load(Ordering::Relaxed)))
+            && busy
+                .iter()
+                .all(|since| (1..=before).contains(&since.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn threads(&self) -> usize {

@@ -60,13 +60,7 @@ fn reason_of(outcome: Outcome) -> CancelReason {
 }
 
 /// All that the winner does. `from` is the state the task was in.
-pub(crate) fn finish(
-    shared: &Arc<Shared>,
-    task: &SlotRef,
-    from: u64,
-    outcome: Outcome,
-    reason: Option<&CancelReason>,
-) {
+pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: Outcome, reason: Option<&CancelReason>) {
     let queued = from == QUEUED;
     let taken_out = if queued { shared.queue.remove(task) } else { None };
     if taken_out.is_some() {
@@ -79,7 +73,11 @@ pub(crate) fn finish(
     }
     let drop_later = queued && task.vtable().needs_drop;
     let published = task.publish(outcome, reason, queued && !drop_later, false);
-    let calls = if published.waiters { task.wake(Event::Ended) } else { Calls::default() };
+    let calls = if published.waiters {
+        task.wake(Event::Ended)
+    } else {
+        Calls::default()
+    };
     if published.waiters && queued && !drop_later {
         task.wake(Event::Released);
     }
@@ -89,10 +87,15 @@ pub(crate) fn finish(
     }
     if !calls.is_empty() {
         let task = task.clone();
-        shared.deliver("a completion callback or an on_cancel hook", move || run_calls(&task, calls, outcome));
+        shared.deliver("a completion callback or an on_cancel hook", move || {
+            run_calls(&task, calls, outcome)
+        });
     }
     if !queued {
-        shared.timer.at(clock::after(shared.config.replace_after), timer::Event::Overdue(task.clone()));
+        shared.timer.at(
+            clock::after(shared.config.replace_after),
+            timer::Event::Overdue(task.clone()),
+        );
     }
     drop(taken_out);
 }

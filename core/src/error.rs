@@ -295,7 +295,10 @@ impl Panic {
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Panic").field("message", &self.message).field("task", &self.task).finish()
+        f.debug_struct("Panic")
+            .field("message", &self.message)
+            .field("task", &self.task)
+            .finish()
     }
 }
 
@@ -371,13 +374,22 @@ impl<E> TaskError<E> {
                 "{name} did not end before its deadline; if its callback still runs, `Pool::leaks` names it"
             ),
             TaskError::Shed(name) => {
-                write!(f, "{name} was shed: the queue was full; raise `capacity` or submit less")
+                write!(
+                    f,
+                    "{name} was shed: the queue was full; raise `capacity` or submit less"
+                )
             }
             TaskError::Abandoned(name) => {
-                write!(f, "{name} was abandoned: its pool's drain deadline passed; allow a longer drain")
+                write!(
+                    f,
+                    "{name} was abandoned: its pool's drain deadline passed; allow a longer drain"
+                )
             }
             TaskError::Taken(name) => {
-                write!(f, "the result of {name} has been taken by an earlier wait; keep what that wait returned")
+                write!(
+                    f,
+                    "the result of {name} has been taken by an earlier wait; keep what that wait returned"
+                )
             }
         }
     }
@@ -391,7 +403,9 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
 
 impl<E> fmt::Debug for TaskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.tell(f, |_, f| write!(f, "the callback failed ({})", std::any::type_name::<E>()))
+        self.tell(f, |_, f| {
+            write!(f, "the callback failed ({})", std::any::type_name::<E>())
+        })
     }
 }
 

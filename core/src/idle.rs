@@ -62,12 +62,10 @@ impl Idle {
             if idle(ctl) == 0 {
                 return false;
             }
-            match self.ctl.compare_exchange_weak(
-                ctl,
-                ctl - IDLE + SEARCHING,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .ctl
+                .compare_exchange_weak(ctl, ctl - IDLE + SEARCHING, Ordering::SeqCst, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => ctl = now,
             }

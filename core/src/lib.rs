@@ -64,8 +64,8 @@ pub use cancel::{CancellationToken, DropGuard, WaitForCancellation};
 pub use config::{Overflow, Threads};
 pub use context::{Context, OnCancel};
 pub use error::{
-    BuildError, CancelReason, Cancelled, Interrupted, Outcome, Panic, Refused, RunError, ShutdownError,
-    SubmitError, SubmitErrorKind, TaskError, WaitError,
+    BuildError, CancelReason, Cancelled, Interrupted, Outcome, Panic, Refused, RunError, ShutdownError, SubmitError,
+    SubmitErrorKind, TaskError, WaitError,
 };
 pub use name::{Label, TaskName};
 pub use pool::{Pool, PoolBuilder, Shutdown};

@@ -86,11 +86,7 @@ pub struct TaskName {
 }
 
 impl TaskName {
-    pub(crate) fn new(
-        label: Option<Label>,
-        callback: &'static str,
-        site: Option<&'static Location<'static>>,
-    ) -> Self {
+    pub(crate) fn new(label: Option<Label>, callback: &'static str, site: Option<&'static Location<'static>>) -> Self {
         TaskName { label, callback, site }
     }
 

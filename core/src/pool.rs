@@ -178,7 +178,10 @@ impl Pool {
     /// [`shutdown`](Self::shutdown) without holding a thread. The drain begins now, not at the first poll;
     /// dropping the future does not stop it.
     pub fn shutdown_async(&self, drain: Duration) -> Shutdown {
-        Shutdown { began: self.begin_shutdown(drain), shared: self.shared.clone() }
+        Shutdown {
+            began: self.begin_shutdown(drain),
+            shared: self.shared.clone(),
+        }
     }
 
     fn begin_shutdown(&self, drain: Duration) -> Result<u64, ShutdownError> {
@@ -215,7 +218,7 @@ impl Pool {
     /// A worker for a thread that the caller brings, under [`Threads::Host`]: [`Worker::run`] works on it until
     /// the pool is closed. `None` when there are as many workers as the pool was built for.
     pub fn worker(&self) -> Option<Worker> {
-        Worker::new(&self.shared)
+        Worker::new(&self.shared, false)
     }
 }
 
@@ -273,7 +276,9 @@ impl Future for Shutdown {
 
 impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shutdown").field("pool", &self.shared.config.name).finish_non_exhaustive()
+        f.debug_struct("Shutdown")
+            .field("pool", &self.shared.config.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -439,7 +444,10 @@ impl PoolBuilder {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         if !(1..=MAX_WORKERS).contains(&workers) {
-            return Err(BuildError::invalid("workers", format!("{workers} is not within 1 to {MAX_WORKERS}")));
+            return Err(BuildError::invalid(
+                "workers",
+                format!("{workers} is not within 1 to {MAX_WORKERS}"),
+            ));
         }
         if !(1..=MAX_CAPACITY).contains(&self.capacity) {
             let why = format!("{} is not within 1 to {MAX_CAPACITY}", self.capacity);
@@ -451,7 +459,10 @@ impl PoolBuilder {
             return Err(BuildError::invalid("max_replacements", why));
         }
         if self.config.name.contains('\0') {
-            return Err(BuildError::invalid("name", "it contains a NUL character, which thread names cannot"));
+            return Err(BuildError::invalid(
+                "name",
+                "it contains a NUL character, which thread names cannot",
+            ));
         }
         if self.config.threads == Threads::Host && self.config.spawner.is_some() {
             let why = "the host brings its threads itself under `Threads::Host`; leave one of the two away";
@@ -460,7 +471,10 @@ impl PoolBuilder {
         self.config.workers = workers;
         self.config.max_replacements = replacements;
         let Some(number) = table::reserve() else {
-            return Err(BuildError::invalid("name", "65,536 pools live in this process; drop some"));
+            return Err(BuildError::invalid(
+                "name",
+                "65,536 pools live in this process; drop some",
+            ));
         };
         let max_blocked = self.max_blocked_producers.unwrap_or(self.capacity);
         let eager = self.config.threads == Threads::Eager;

@@ -40,7 +40,9 @@ struct Ring {
 
 impl Ring {
     fn new(len: usize) -> Box<Ring> {
-        Box::new(Ring { entries: (0..len).map(|_| AtomicPtr::default()).collect() })
+        Box::new(Ring {
+            entries: (0..len).map(|_| AtomicPtr::default()).collect(),
+        })
     }
 
     #[inline(always)]
@@ -147,11 +149,22 @@ impl Queue {
         let ring = Ring::new(max_ring.min(1024));
         Queue {
             producer: Padded(ProducerSide {
-                lock: ShortLock::new(Producer { tail: 0, pushed: 0, gone: 0, head: 0, closed: false }),
+                lock: ShortLock::new(Producer {
+                    tail: 0,
+                    pushed: 0,
+                    gone: 0,
+                    head: 0,
+                    closed: false,
+                }),
                 tail: AtomicU64::new(0),
             }),
             consumer: Padded(ConsumerSide {
-                lock: ShortLock::new(Consumer { head: 0, tail: 0, gone: 0, swept: 0 }),
+                lock: ShortLock::new(Consumer {
+                    head: 0,
+                    tail: 0,
+                    gone: 0,
+                    swept: 0,
+                }),
                 head: AtomicU64::new(0),
                 gone: AtomicU64::new(0),
             }),
@@ -327,7 +340,10 @@ impl Queue {
     pub(crate) fn depth(&self) -> Depth {
         let p = self.producer.lock.lock();
         let c = self.consumer.lock.lock();
-        Depth { pushed: p.pushed, queued: p.pushed - c.gone }
+        Depth {
+            pushed: p.pushed,
+            queued: p.pushed - c.gone,
+        }
     }
 
     /// Whether there is room for a producer that waits in line.
@@ -419,7 +435,9 @@ impl Queue {
             if waiting.waking {
                 return;
             }
-            let Some(first) = waiting.list.values().next().map(InLine::again) else { return };
+            let Some(first) = waiting.list.values().next().map(InLine::again) else {
+                return;
+            };
             waiting.waking = true;
             first
         };
@@ -482,7 +500,10 @@ impl Queue {
     pub(crate) fn update_line(&self, key: u64, waker: &Waker) {
         let old = {
             let mut waiting = self.waiting.lock();
-            waiting.list.get_mut(&key).map(|there| std::mem::replace(there, InLine::Waker(waker.clone())))
+            waiting
+                .list
+                .get_mut(&key)
+                .map(|there| std::mem::replace(there, InLine::Waker(waker.clone())))
         };
         drop(old);
     }

@@ -51,11 +51,18 @@ impl Registry {
     /// Lists a new worker, unless there are `limit` of the pool's own already that have not been replaced.
     pub(crate) fn add_worker(&self, limit: usize) -> Option<Arc<Record>> {
         let mut inner = self.inner.lock();
-        let working = inner.records.iter().filter(|r| !r.caller && !r.replaced.load(Ordering::Relaxed)).count();
+        let working = inner
+            .records
+            .iter()
+            .filter(|r| !r.caller && !r.replaced.load(Ordering::Relaxed))
+            .count();
         if working >= limit {
             return None;
         }
-        let record = Arc::new(Record { index: inner.next_index, ..Record::default() });
+        let record = Arc::new(Record {
+            index: inner.next_index,
+            ..Record::default()
+        });
         inner.next_index += 1;
         inner.records.push(record.clone());
         Some(record)
@@ -63,7 +70,10 @@ impl Registry {
 
     /// Lists a caller that runs a task.
     pub(crate) fn add_caller(&self) -> Arc<Record> {
-        let record = Arc::new(Record { caller: true, ..Record::default() });
+        let record = Arc::new(Record {
+            caller: true,
+            ..Record::default()
+        });
         record.running.store(true, Ordering::Relaxed);
         self.inner.lock().records.push(record.clone());
         record
@@ -72,7 +82,9 @@ impl Registry {
     /// Takes a record off the list; what it counted goes to the books.
     pub(crate) fn remove(&self, record: &Arc<Record>, books: &Books) {
         let mut inner = self.inner.lock();
-        let Some(index) = inner.records.iter().position(|r| Arc::ptr_eq(r, record)) else { return };
+        let Some(index) = inner.records.iter().position(|r| Arc::ptr_eq(r, record)) else {
+            return;
+        };
         inner.records.swap_remove(index);
         if record.replaced.load(Ordering::Relaxed) {
             inner.replacements -= 1;

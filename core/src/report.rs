@@ -109,7 +109,11 @@ impl fmt::Display for Stats {
                 writeln!(f, "{word:<18}{count:>12}")?;
             }
         }
-        let balance = if self.books_balance() { "books balance" } else { "books do not balance" };
+        let balance = if self.books_balance() {
+            "books balance"
+        } else {
+            "books do not balance"
+        };
         f.write_str(balance)
     }
 }
@@ -185,7 +189,11 @@ pub struct ShutdownReport {
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.drained { "drained" } else { "drain deadline passed" };
+        let how = if self.drained {
+            "drained"
+        } else {
+            "drain deadline passed"
+        };
         writeln!(f, "shutdown: {how} after {:.1?}", self.elapsed)?;
         for task in &self.abandoned {
             writeln!(f, "  abandoned: {task}")?;

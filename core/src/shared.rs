@@ -157,7 +157,9 @@ impl Shared {
 
     /// Creates one worker's thread, unless there are enough. `Ok(false)`: there are.
     pub(crate) fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
-        let Some(worker) = Worker::new(self) else { return Ok(false) };
+        let Some(worker) = Worker::new(self, true) else {
+            return Ok(false);
+        };
         match &self.config.spawner {
             Some(spawner) => spawner(worker)?,
             None => {
@@ -225,19 +227,18 @@ impl Shared {
     /// A stuck delivery thread gets another beside it. On the timer thread.
     pub(crate) fn check_delivery(self: &Arc<Self>) {
         let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
-        if self.delivery.is_stuck(clock::now().saturating_sub(span)) {
-            if self.delivery.threads() <= self.config.max_replacements {
-                if let Err(error) = self.delivery.start() {
-                    self.log(
-                        log::Level::Error,
-                        format!(
-                            "pool {}: the delivery thread is stuck in a destructor or callback, and another could \
+        if self.delivery.is_stuck(clock::now().saturating_sub(span))
+            && self.delivery.threads() <= self.config.max_replacements
+            && let Err(error) = self.delivery.start()
+        {
+            self.log(
+                log::Level::Error,
+                format!(
+                    "pool {}: the delivery thread is stuck in a destructor or callback, and another could \
                              not be created: {error}",
-                            self.config.name
-                        ),
-                    );
-                }
-            }
+                    self.config.name
+                ),
+            );
         }
         if self.delivery.pending() > 1 {
             self.watch_delivery();
@@ -292,7 +293,10 @@ impl Shared {
             Err(error) => {
                 shared.log(
                     log::Level::Error,
-                    format!("pool {}: a replacement could not be created: {error}", shared.config.name),
+                    format!(
+                        "pool {}: a replacement could not be created: {error}",
+                        shared.config.name
+                    ),
                 );
                 shared.registry.unreplace(&record);
                 shared.timer.at(again, Event::Overdue(task));
@@ -307,16 +311,23 @@ impl Shared {
     }
 
     fn check_stalled(self: &Arc<Self>) {
-        let working = self
-            .registry
-            .each(|records| records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)).count());
+        let working = self.registry.each(|records| {
+            records
+                .iter()
+                .filter(|r| !r.caller && r.running.load(Ordering::Relaxed))
+                .count()
+        });
         let mut stuck = self.running();
         stuck.retain(|task| task.outcome.is_some());
         if stuck.len() < working || self.stalled_now.swap(true, Ordering::Relaxed) {
             return;
         }
         self.books.stalled.fetch_add(1, Ordering::Relaxed);
-        let told = Stalled { pool: self.config.name.clone(), queued: self.queue.depth().queued, stuck };
+        let told = Stalled {
+            pool: self.config.name.clone(),
+            queued: self.queue.depth().queued,
+            stuck,
+        };
         self.log(
             log::Level::Error,
             format!(
@@ -527,7 +538,13 @@ impl Shared {
                     ended[outcome as usize] += count;
                 }
             }
-            (ended, records.iter().filter(|r| !r.caller && r.running.load(Ordering::Relaxed)).count())
+            (
+                ended,
+                records
+                    .iter()
+                    .filter(|r| !r.caller && r.running.load(Ordering::Relaxed))
+                    .count(),
+            )
         });
         let depth = self.queue.depth();
         stats.submitted = depth.pushed + self.books.direct.load(Ordering::Acquire);

@@ -32,9 +32,7 @@ use crate::cancel::{CancellationToken, Link};
 use crate::clock::{self, MILLIS_BITS, Millis, NO_MILLIS};
 use crate::error::{CancelReason, Interrupted, Outcome};
 use crate::name::{Label, TaskName, site};
-use crate::sync::{
-    Arc, AtomicPtr, AtomicU64, Mutex, OnceLock, Ordering, Parker, spin_hint, thread,
-};
+use crate::sync::{Arc, AtomicPtr, AtomicU64, Mutex, OnceLock, Ordering, Parker, spin_hint, thread};
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -195,7 +193,11 @@ struct Waiters {
 
 impl Default for Waiters {
     fn default() -> Self {
-        Waiters { next: HANDLES, list: Vec::new(), handles: 0 }
+        Waiters {
+            next: HANDLES,
+            list: Vec::new(),
+            handles: 0,
+        }
     }
 }
 
@@ -274,7 +276,10 @@ impl Slot {
             (&raw mut (*pointer).due).write(AtomicU64::new(due));
             (&raw mut (*pointer).side).write(AtomicPtr::new(side));
             (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(pool) << POOL_SHIFT | site));
-            (*pointer).word.store((word & !(GEN - 1)) | references << REF_SHIFT | QUEUED, Ordering::Relaxed);
+            (*pointer).word.store(
+                (word & !(GEN - 1)) | references << REF_SHIFT | QUEUED,
+                Ordering::Relaxed,
+            );
         }
         slot
     }
@@ -330,12 +335,10 @@ impl Slot {
     pub(crate) fn start(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while state(word) == QUEUED {
-            match self.word.compare_exchange_weak(
-                word,
-                word + (RUNNING - QUEUED),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, word + (RUNNING - QUEUED), Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -358,7 +361,10 @@ impl Slot {
             } else {
                 word + (FINISHING - RUNNING)
             };
-            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) if alone => return Answer::Published { last: refs(new) == 0 },
                 Ok(_) => return Answer::Won,
                 Err(now) => word = now,
@@ -375,12 +381,10 @@ impl Slot {
             if from != QUEUED && from != RUNNING {
                 return None;
             }
-            match self.word.compare_exchange_weak(
-                word,
-                word + (FINISHING - from),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, word + (FINISHING - from), Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return Some(from),
                 Err(now) => word = now,
             }
@@ -425,9 +429,15 @@ impl Slot {
             if leaving {
                 new -= REF;
             }
-            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => {
-                    return Published { waiters, last: leaving && refs(new) == 0 };
+                    return Published {
+                        waiters,
+                        last: leaving && refs(new) == 0,
+                    };
                 }
                 Err(now) => word = now,
             }
@@ -509,12 +519,10 @@ impl Slot {
             return side;
         }
         let new = Box::into_raw(Box::<Side>::default());
-        match self.side.compare_exchange(
-            std::ptr::null_mut(),
-            new,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
+        match self
+            .side
+            .compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire)
+        {
             // SAFETY: just put there, never replaced, lives as long as the slot is referenced.
             Ok(_) => unsafe { &*new },
             Err(there) => {
@@ -544,11 +552,11 @@ impl Slot {
         };
         let mut waiters = side.waiters.lock();
         // Not in the list any more: it is being woken.
-        if let Some(index) = waiters.list.iter().position(|(k, _)| *k == key) {
-            if there(&waiters.list[index].1) {
-                let (_, waiter) = waiters.list.swap_remove(index);
-                return Err(waiter);
-            }
+        if let Some(index) = waiters.list.iter().position(|(k, _)| *k == key)
+            && there(&waiters.list[index].1)
+        {
+            let (_, waiter) = waiters.list.swap_remove(index);
+            return Err(waiter);
         }
         Ok(key)
     }
@@ -724,7 +732,11 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 impl Side {
     pub(crate) fn new(label: Option<Label>, parent: Option<CancellationToken>) -> Box<Side> {
-        Box::new(Side { label, parent, ..Side::default() })
+        Box::new(Side {
+            label,
+            parent,
+            ..Side::default()
+        })
     }
 }
 
@@ -765,14 +777,17 @@ impl SlotRef {
         loop {
             let slot = NonNull::new(current.load(Ordering::Acquire))?;
             // SAFETY: the word of a block is valid while pinned (arena invariants 1 and 3), whoever owns it.
-            let word = unsafe { &*(&raw const (*slot.as_ptr()).word) };
+            let word = unsafe { &(*slot.as_ptr()).word };
             let seen = word.load(Ordering::Acquire);
             // Still the worker's: then `seen` is a word of the worker's task, and if it has not changed when
             // the reference is added, the task (its generation is in the word) has not changed either.
             if current.load(Ordering::Acquire) != slot.as_ptr() || refs(seen) == 0 || state(seen) == FREE {
                 continue;
             }
-            if word.compare_exchange(seen, seen + REF, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if word
+                .compare_exchange(seen, seen + REF, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 return Some(SlotRef(slot));
             }
             spin_hint();
@@ -798,7 +813,11 @@ impl SlotRef {
         loop {
             if refs(word) == 1 {
                 let bare = self.side.load(Ordering::Acquire).is_null()
-                    && (word & TAKEN != 0 || !matches!(outcome(word), Some(Outcome::Succeeded | Outcome::Panicked | Outcome::Failed)));
+                    && (word & TAKEN != 0
+                        || !matches!(
+                            outcome(word),
+                            Some(Outcome::Succeeded | Outcome::Panicked | Outcome::Failed)
+                        ));
                 if bare {
                     drop(self);
                 } else {
@@ -806,7 +825,10 @@ impl SlotRef {
                 }
                 return;
             }
-            match self.word.compare_exchange_weak(word, word - REF, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .word
+                .compare_exchange_weak(word, word - REF, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => {
                     std::mem::forget(self);
                     return;
@@ -949,17 +971,20 @@ unsafe fn destroy(slot: NonNull<Slot>) {
 #[inline(never)]
 unsafe fn destroy_value(this: &Slot, word: u64) {
     let Some(outcome) = outcome(word) else { return };
-    if outcome != Outcome::Succeeded && word & OBSERVED == 0 {
-        if let Some(reporter) = this.side().and_then(|side| side.unobserved.get()) {
-            let message = (outcome == Outcome::Panicked).then(|| {
-                // SAFETY: the payload of a panicked task that was not taken is its message.
-                unsafe { (*this.payload.get().cast::<Box<str>>()).to_string() }
-            });
-            reporter.report(this.name(), outcome, message);
-        }
+    if outcome != Outcome::Succeeded
+        && word & OBSERVED == 0
+        && let Some(reporter) = this.side().and_then(|side| side.unobserved.get())
+    {
+        let message = (outcome == Outcome::Panicked).then(|| {
+            // SAFETY: the payload of a panicked task that was not taken is its message.
+            unsafe { (*this.payload.get().cast::<Box<str>>()).to_string() }
+        });
+        reporter.report(this.name(), outcome, message);
     }
     // SAFETY: as the caller says.
-    guard("the destructor of a task's value", || unsafe { (this.vtable.drop_value)(this, outcome) });
+    guard("the destructor of a task's value", || unsafe {
+        (this.vtable.drop_value)(this, outcome)
+    });
 }
 
 /// # Safety

@@ -66,16 +66,21 @@ impl Wanted {
             && inherited.is_none()
             && (shared.config.default_timeout.is_none() || self.no_deadline);
         if plain {
-            return Plan { label: self.label.clone(), token: None, due: NEVER, due_millis: clock::NO_MILLIS, now: 0, room_until: NEVER };
+            return Plan {
+                label: self.label.clone(),
+                token: None,
+                due: NEVER,
+                due_millis: clock::NO_MILLIS,
+                now: 0,
+                room_until: NEVER,
+            };
         }
         let now = clock::now();
         let ahead = |span: Duration| u64::try_from(span.as_nanos()).map_or(NEVER, |n| now.saturating_add(n));
         let mut due = match (self.timeout, self.deadline) {
             (None, None) if self.no_deadline => NEVER,
             (None, None) => shared.config.default_timeout.map_or(NEVER, ahead),
-            (timeout, deadline) => {
-                timeout.map_or(NEVER, ahead).min(deadline.map_or(NEVER, clock::of))
-            }
+            (timeout, deadline) => timeout.map_or(NEVER, ahead).min(deadline.map_or(NEVER, clock::of)),
         };
         let mut token = self.token.clone();
         if let Some(inherited) = inherited {
@@ -89,7 +94,11 @@ impl Wanted {
             label: self.label.clone(),
             token,
             due,
-            due_millis: if due <= now { now / clock::MS } else { clock::millis_up(due) },
+            due_millis: if due <= now {
+                now / clock::MS
+            } else {
+                clock::millis_up(due)
+            },
             now,
             room_until: self.submit_timeout.map_or(NEVER, ahead),
         }
@@ -173,12 +182,7 @@ fn link(slot: NonNull<Slot>, token: &CancellationToken) {
 /// The queue is full.
 #[cold]
 #[inline(never)]
-fn overflow(
-    shared: &Arc<Shared>,
-    slot: NonNull<Slot>,
-    plan: &Plan,
-    patience: Patience,
-) -> Result<(), SubmitErrorKind> {
+fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Patience) -> Result<(), SubmitErrorKind> {
     match shared.config.overflow {
         Overflow::Block if patience == Patience::Wait => wait_for_room(shared, slot, plan),
         Overflow::CallerRuns if patience == Patience::Wait => {
@@ -252,7 +256,10 @@ fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Resu
     let Some(place) = shared.queue.join_line(InLine::Thread(parker.clone())) else {
         return Err(SubmitErrorKind::QueueFull);
     };
-    let watch = plan.token.as_ref().map(|token| (token, token.watch(Watcher::Thread(parker.clone()))));
+    let watch = plan
+        .token
+        .as_ref()
+        .map(|token| (token, token.watch(Watcher::Thread(parker.clone()))));
     let until = plan.room_until.min(plan.due);
     let result = loop {
         match shared.queue.push_in_line(place, slot) {
@@ -283,7 +290,11 @@ fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Resu
 
 /// Which of the two limits has passed.
 fn late(plan: &Plan) -> SubmitErrorKind {
-    if plan.due <= plan.room_until { SubmitErrorKind::DeadlineExceeded } else { SubmitErrorKind::SubmitTimedOut }
+    if plan.due <= plan.room_until {
+        SubmitErrorKind::DeadlineExceeded
+    } else {
+        SubmitErrorKind::SubmitTimedOut
+    }
 }
 
 /// One submit, blocking or not.
@@ -384,7 +395,10 @@ impl fmt::Debug for Options<'_> {
 
 impl<'p> Options<'p> {
     pub(crate) fn new(pool: &'p Pool) -> Self {
-        Options { pool, wanted: Wanted::default() }
+        Options {
+            pool,
+            wanted: Wanted::default(),
+        }
     }
 
     /// What messages and reports call the task.
@@ -504,7 +518,9 @@ impl<'p> Options<'p> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        Run { step: Step::Submitting(self.submit_async(callback)) }
+        Run {
+            step: Step::Submitting(self.submit_async(callback)),
+        }
     }
 
     #[track_caller]
@@ -755,4 +771,3 @@ where
         }
     }
 }
-

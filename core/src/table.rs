@@ -15,7 +15,10 @@ struct Numbers {
     next: usize,
 }
 
-static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { unused: Vec::new(), next: 0 });
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    unused: Vec::new(),
+    next: 0,
+});
 
 /// A number for a new pool, or `None` when 65,536 pools live.
 pub(crate) fn reserve() -> Option<u16> {

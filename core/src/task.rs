@@ -194,7 +194,10 @@ impl<T, E> Task<T, E> {
     /// The slot's callback gives `Result<T, E>`.
     #[inline(always)]
     pub(crate) unsafe fn from_slot(slot: SlotRef) -> Self {
-        Task { handle: HandleRef::new(slot), value: PhantomData }
+        Task {
+            handle: HandleRef::new(slot),
+            value: PhantomData,
+        }
     }
 
     #[inline(always)]
@@ -219,7 +222,11 @@ impl<T, E> Task<T, E> {
 
     /// Blocks for at most `timeout` until there is an outcome; takes nothing. `None`: the wait timed out.
     pub fn wait_outcome(&self, timeout: Duration) -> Option<Outcome> {
-        if self.wait_until_time(timeout) { self.outcome() } else { None }
+        if self.wait_until_time(timeout) {
+            self.outcome()
+        } else {
+            None
+        }
     }
 
     fn wait_until_time(&self, timeout: Duration) -> bool {
@@ -286,11 +293,17 @@ impl<T, E> Task<T, E> {
 
     /// The same handle, cancelling the task when it is dropped before there is an outcome.
     pub fn cancel_on_drop(self) -> CancelOnDrop<T, E> {
-        CancelOnDrop { task: Some(self), reason: CancelReason::Dropped }
+        CancelOnDrop {
+            task: Some(self),
+            reason: CancelReason::Dropped,
+        }
     }
 
     pub(crate) fn cancel_when_caller_leaves(self) -> CancelOnDrop<T, E> {
-        CancelOnDrop { task: Some(self), reason: CancelReason::CallerLeft }
+        CancelOnDrop {
+            task: Some(self),
+            reason: CancelReason::CallerLeft,
+        }
     }
 
     /// Blocks for at most `timeout` until the callback has returned, or will never run, and all it captured
@@ -307,10 +320,10 @@ impl<T, E> Task<T, E> {
     /// Calls `call` with the outcome: on the worker that ends the task, otherwise on a delivery thread; here and
     /// now if the task has ended. A panic of `call` is logged.
     pub fn on_complete(&self, call: impl FnOnce(Outcome) + Send + 'static) {
-        if let Err(Waiter::Complete(call)) = self.slot().register(Waiter::Complete(Box::new(call))) {
-            if let Some(outcome) = self.outcome() {
-                slot::guard("a completion callback", || call(outcome));
-            }
+        if let Err(Waiter::Complete(call)) = self.slot().register(Waiter::Complete(Box::new(call)))
+            && let Some(outcome) = self.outcome()
+        {
+            slot::guard("a completion callback", || call(outcome));
         }
     }
 
@@ -345,9 +358,10 @@ impl<T, E> Task<T, E> {
                 let message = unsafe { get::<Box<str>>(&self.slot()) };
                 TaskError::Panicked(Panic { message, task: name })
             }
-            Some(Outcome::Cancelled) => {
-                TaskError::Cancelled(Cancelled { reason: self.slot().reason(), task: name })
-            }
+            Some(Outcome::Cancelled) => TaskError::Cancelled(Cancelled {
+                reason: self.slot().reason(),
+                task: name,
+            }),
             Some(Outcome::DeadlineExceeded) => TaskError::DeadlineExceeded(name),
             Some(Outcome::Shed) => TaskError::Shed(name),
             Some(Outcome::Abandoned) => TaskError::Abandoned(name),
@@ -371,7 +385,10 @@ impl<T, E> Future for Task<T, E> {
 
 impl<T, E> Clone for Task<T, E> {
     fn clone(&self) -> Self {
-        Task { handle: HandleRef::new(SlotRef::clone(&self.slot())), value: PhantomData }
+        Task {
+            handle: HandleRef::new(SlotRef::clone(&self.slot())),
+            value: PhantomData,
+        }
     }
 }
 

@@ -17,12 +17,12 @@
 //! Lock order: the timer's lock is a leaf. What fires is ended after it is let go.
 
 use crate::clock::{self, MS, NEVER, NO_MILLIS};
+use crate::end;
 use crate::error::Outcome;
 use crate::shared::Shared;
 use crate::slot::{self, LINKED, MAX_NODES, Slot, SlotRef, TIMED};
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, full_fence};
 use crate::wheel::Wheel;
-use crate::end;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -131,12 +131,6 @@ impl Timer {
         if slot::ended(word) || slot::state(word) == slot::FINISHING {
             self.remove(task);
         }
-    }
-
-    /// How many tasks are in the wheel.
-    #[cfg(test)]
-    pub(crate) fn registered(&self) -> usize {
-        self.inner.lock().wheel.len()
     }
 
     fn sleep<'a>(&'a self, inner: MutexGuard<'a, Inner>, now: u64) -> MutexGuard<'a, Inner> {

@@ -52,7 +52,14 @@ impl<T> Wheel<T> {
     /// Enters something due at `due`; the key takes it out again. What is due already fires at the next
     /// [`advance`](Self::advance).
     pub(crate) fn insert(&mut self, due: u64, what: T) -> usize {
-        let key = self.nodes.insert(Node { what, due, previous: NONE, next: NONE, level: 0, slot: 0 });
+        let key = self.nodes.insert(Node {
+            what,
+            due,
+            previous: NONE,
+            next: NONE,
+            level: 0,
+            slot: 0,
+        });
         self.link(key as u32);
         key
     }

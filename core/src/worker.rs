@@ -30,15 +30,23 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// One more worker, unless the pool has as many as it may.
-    pub(crate) fn new(shared: &Arc<Shared>) -> Option<Worker> {
+    /// One more worker, unless the pool has as many as it may. `started`: its thread is being created, so it counts
+    /// as running from now on.
+    pub(crate) fn new(shared: &Arc<Shared>, started: bool) -> Option<Worker> {
         let record = shared.registry.add_worker(shared.config.workers)?;
-        Some(Worker { shared: shared.clone(), record })
+        record.running.store(started, Ordering::Release);
+        Some(Worker {
+            shared: shared.clone(),
+            record,
+        })
     }
 
     /// Which pool, and which worker of it.
     pub fn info(&self) -> WorkerInfo {
-        WorkerInfo { pool: self.shared.config.name.clone(), index: self.record.index }
+        WorkerInfo {
+            pool: self.shared.config.name.clone(),
+            index: self.record.index,
+        }
     }
 
     /// A name for its thread, of at most 15 bytes.
@@ -52,12 +60,15 @@ impl Worker {
         self.run_with(|wait| wait());
     }
 
-    /// [`run`](Self::run), with each blocking wait passed through `wait`, which must call its argument once:
-    /// for hosts that have to let go of a lock meanwhile.
+    /// [`run`](Self::run), with each idle phase (looking around for work, and sleeping) passed through `wait`, which
+    /// must call its argument once: for hosts that have to let go of a lock meanwhile. Callbacks run outside of it.
     pub fn run_with(self, mut wait: impl FnMut(&mut dyn FnMut())) {
         let info = self.info();
-        *self.record.name.lock() =
-            Some(thread::current().name().map_or_else(|| self.thread_name(), str::to_owned));
+        *self.record.name.lock() = Some(
+            thread::current()
+                .name()
+                .map_or_else(|| self.thread_name(), str::to_owned),
+        );
         self.record.running.store(true, Ordering::Release);
         if let Some(hook) = &self.shared.config.on_worker_start {
             slot::guard("the on_worker_start hook", || hook(&info));
@@ -94,20 +105,27 @@ impl Worker {
             if closed {
                 break;
             }
-            if !searching {
-                searching = shared.idle.start_searching(false);
-            }
-            if searching && look_around(|| !queue.looks_empty() || queue.is_closed()) {
-                continue;
-            }
-            shared.idle.go_idle(&parker, searching, || !queue.looks_empty() || queue.is_closed());
-            wait(&mut || parker.park());
-            // Whoever woke us counted us as searching.
-            searching = true;
+            wait(&mut || searching = self.rest(&parker, searching));
         }
         if searching {
             shared.idle.stop_searching(|| !queue.looks_empty());
         }
+    }
+
+    /// There was nothing to do: looks around a little, then sleeps until woken. Whether it is searching then.
+    fn rest(&self, parker: &Arc<Parker>, mut searching: bool) -> bool {
+        let (queue, idle) = (&self.shared.queue, &self.shared.idle);
+        let something = || !queue.looks_empty() || queue.is_closed();
+        if !searching {
+            searching = idle.start_searching(false);
+        }
+        if searching && look_around(something) {
+            return true;
+        }
+        idle.go_idle(parker, searching, something);
+        parker.park();
+        // Whoever woke us counted us as searching.
+        true
     }
 }
 
@@ -123,7 +141,9 @@ impl Drop for Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("info", &self.info()).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("info", &self.info())
+            .finish_non_exhaustive()
     }
 }
 
@@ -244,7 +264,9 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) 
             task.name());
     }
     // SAFETY: as above.
-    slot::guard("the destructor of a late value", || unsafe { (task.vtable().drop_value)(&task, outcome) });
+    slot::guard("the destructor of a late value", || unsafe {
+        (task.vtable().drop_value)(&task, outcome)
+    });
     // The winner may still be between its steps.
     task.wait(Event::Ended, clock::NEVER);
     shared.books.late.fetch_add(1, Ordering::Relaxed);
@@ -255,9 +277,7 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) 
         name: task.name(),
         outcome: slot::outcome(task.load()).unwrap_or(Outcome::Abandoned),
         callback: outcome,
-        ran: Duration::from_nanos(
-            clock::coarse().saturating_sub(record.own.started.load(Ordering::Relaxed)),
-        ),
+        ran: Duration::from_nanos(clock::coarse().saturating_sub(record.own.started.load(Ordering::Relaxed))),
     };
     log::warn!(target: "duly", "pool {}: the callback of {} returned after {:.1?}; its task had ended ({})",
         shared.config.name, told.name, told.ran, told.outcome);

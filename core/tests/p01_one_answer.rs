@@ -64,7 +64,10 @@ fn p01_every_kind_of_waiter_sees_the_same_outcome() {
     std::thread::scope(|scope| {
         let (a, b, t1, t2) = (task.clone(), task.clone(), tell.clone(), tell.clone());
         scope.spawn(move || t1.send(("blocking", a.wait_outcome(LONG).unwrap())).unwrap());
-        scope.spawn(move || t2.send(("future", block_on(b).unwrap_err().outcome().unwrap())).unwrap());
+        scope.spawn(move || {
+            t2.send(("future", block_on(b).unwrap_err().outcome().unwrap()))
+                .unwrap()
+        });
         assert!(task.cancel());
         gate.open();
     });
@@ -73,7 +76,10 @@ fn p01_every_kind_of_waiter_sees_the_same_outcome() {
     task.on_complete(move |outcome| tell.send(("late callback", outcome)).unwrap());
     seen.push(told.recv_timeout(LONG).unwrap());
     assert_eq!(seen.len(), 4);
-    assert!(seen.iter().all(|(_, outcome)| *outcome == Outcome::Cancelled), "{seen:?}");
+    assert!(
+        seen.iter().all(|(_, outcome)| *outcome == Outcome::Cancelled),
+        "{seen:?}"
+    );
     end(&pool);
 }
 
@@ -115,7 +121,10 @@ fn p01_racing_enders_agree_on_one_winner() {
     let stats = end(&pool);
     assert_eq!(stats.succeeded, seen.get("succeeded").copied().unwrap_or(0));
     assert_eq!(stats.cancelled, seen.get("cancelled").copied().unwrap_or(0));
-    assert_eq!(stats.deadline_exceeded, seen.get("deadline_exceeded").copied().unwrap_or(0));
+    assert_eq!(
+        stats.deadline_exceeded,
+        seen.get("deadline_exceeded").copied().unwrap_or(0)
+    );
     assert!(seen.len() >= 2, "the race was no race: {seen:?}");
 }
 
@@ -166,7 +175,11 @@ fn p01_reasons_reach_the_waiter() {
 #[test]
 fn p01_futures_wake_on_any_executor_and_when_moved_between_tasks() {
     let pool = pool();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     let gate = Gate::new();
     let task = {
         let gate = gate.clone();

@@ -69,7 +69,10 @@ fn p02_a_task_past_its_deadline_is_never_started() {
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let probe = started.clone();
-            pool.options().timeout(ms(20)).spawn(move || drop(probe.probe())).unwrap()
+            pool.options()
+                .timeout(ms(20))
+                .spawn(move || drop(probe.probe()))
+                .unwrap()
         })
         .collect();
     std::thread::sleep(ms(25));
@@ -103,7 +106,10 @@ fn p02_a_token_answers_queued_and_running_tasks_at_once() {
         })
         .collect();
     root.cancel_with("closing time");
-    assert!(tasks.iter().all(|task| task.outcome() == Some(Outcome::Cancelled)), "when cancel returns");
+    assert!(
+        tasks.iter().all(|task| task.outcome() == Some(Outcome::Cancelled)),
+        "when cancel returns"
+    );
     match tasks[1].wait() {
         Err(TaskError::Cancelled(cancelled)) => assert_eq!(cancelled.reason().to_string(), "closing time"),
         other => panic!("{other:?}"),
@@ -131,9 +137,18 @@ fn p02_a_tokens_deadline_is_its_tasks_deadline() {
     let (pool, gate, _stuck) = stuck_pool(Pool::builder(), 1);
     let token = CancellationToken::with_timeout(ms(30));
     let began = Instant::now();
-    let task = pool.options().timeout(ms(10_000)).token(&token.child()).spawn(|| ()).unwrap();
+    let task = pool
+        .options()
+        .timeout(ms(10_000))
+        .token(&token.child())
+        .spawn(|| ())
+        .unwrap();
     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
-    assert!(began.elapsed() >= ms(30) && began.elapsed() < ms(300), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= ms(30) && began.elapsed() < ms(300),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(token.is_cancelled());
     gate.open();
     end(&pool);
@@ -155,7 +170,11 @@ fn p02_what_a_callback_submits_inherits_its_token_and_the_rest_of_its_deadline()
                     }
                     Err::<(), _>(ctx.time_left().is_some())
                 });
-                let free = ctx.pool().options().detached().submit(|ctx| Ok::<_, ()>(ctx.time_left()));
+                let free = ctx
+                    .pool()
+                    .options()
+                    .detached()
+                    .submit(|ctx| Ok::<_, ()>(ctx.time_left()));
                 send.send((child.unwrap(), free.unwrap())).unwrap();
                 gate.pass();
                 Ok::<_, ()>(())
@@ -186,7 +205,11 @@ fn p02_the_default_timeout_bounds_every_task() {
     };
     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     gate.open();
-    let long = pool.options().no_deadline().spawn(|| std::thread::sleep(ms(80))).unwrap();
+    let long = pool
+        .options()
+        .no_deadline()
+        .spawn(|| std::thread::sleep(ms(80)))
+        .unwrap();
     assert_eq!(long.wait_outcome(LONG), Some(Outcome::Succeeded));
     end(&pool);
 }
@@ -195,7 +218,9 @@ fn p02_the_default_timeout_bounds_every_task() {
 fn p02_fifty_thousand_deadlines_in_one_millisecond() {
     let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(50_000), 1);
     let due = Instant::now() + ms(400);
-    let tasks: Vec<_> = (0..50_000).map(|_| pool.options().deadline(due).spawn(|| ()).unwrap()).collect();
+    let tasks: Vec<_> = (0..50_000)
+        .map(|_| pool.options().deadline(due).spawn(|| ()).unwrap())
+        .collect();
     for task in &tasks {
         assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     }

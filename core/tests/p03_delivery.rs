@@ -10,7 +10,9 @@ use support::*;
 #[test]
 fn p03_a_worker_goes_on_although_nobody_takes_the_results() {
     let pool = Pool::builder().workers(1).capacity(8).build().unwrap();
-    let kept: Vec<_> = (0..10_000u64).map(|i| pool.spawn(move || vec![i; 4]).unwrap()).collect();
+    let kept: Vec<_> = (0..10_000u64)
+        .map(|i| pool.spawn(move || vec![i; 4]).unwrap())
+        .collect();
     for (i, task) in kept.into_iter().enumerate() {
         assert_eq!(task.wait().unwrap(), vec![i as u64; 4]);
     }
@@ -48,7 +50,12 @@ fn p03_a_destructor_that_blocks_delays_neither_answers_nor_deadlines() {
 
 #[test]
 fn p03_a_stuck_delivery_thread_is_replaced() {
-    let pool = Pool::builder().workers(1).max_replacements(2).replace_after(ms(20)).build().unwrap();
+    let pool = Pool::builder()
+        .workers(1)
+        .max_replacements(2)
+        .replace_after(ms(20))
+        .build()
+        .unwrap();
     let gate = Gate::new();
     let running = {
         let gate = gate.clone();

@@ -30,7 +30,10 @@ fn p04_a_blocked_submit_times_out_and_gives_the_callback_back() {
     assert!(began.elapsed() >= ms(30), "early");
     assert_eq!(error.kind(), SubmitErrorKind::SubmitTimedOut);
     let text = error.to_string();
-    assert!(text.contains("late guest") && text.contains("submit_timed_out"), "{text}");
+    assert!(
+        text.contains("late guest") && text.contains("submit_timed_out"),
+        "{text}"
+    );
     assert_eq!(drops.count(), 0, "the callback is untouched");
     error.into_callback()();
     assert_eq!(drops.count(), 1);
@@ -69,8 +72,9 @@ fn p04_blocked_submits_end_by_close_and_by_shutdown() {
     for shut_down in [false, true] {
         let (pool, gate, _tasks) = full(Pool::builder().max_blocked_producers(8));
         std::thread::scope(|scope| {
-            let blocked: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| pool.spawn(|| ()).unwrap_err().kind())).collect();
+            let blocked: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| pool.spawn(|| ()).unwrap_err().kind()))
+                .collect();
             eventually("all are blocked", || pool.stats().blocked_producers == 8);
             let began = Instant::now();
             if shut_down {
@@ -172,7 +176,10 @@ fn p04_waits_time_out_and_the_task_goes_on() {
     assert!(!task.released(ms(20)));
     assert!(began.elapsed() >= ms(60), "early");
     let token = CancellationToken::new();
-    assert!(matches!(task.wait_with(&token, Some(ms(10))), Err(WaitError::TimedOut(_))));
+    assert!(matches!(
+        task.wait_with(&token, Some(ms(10))),
+        Err(WaitError::TimedOut(_))
+    ));
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| task.wait_with(&token, None).unwrap_err());
         std::thread::sleep(ms(10));
@@ -218,8 +225,7 @@ fn p04_async_submits_wait_for_room_without_a_thread_and_can_be_dropped() {
     assert_eq!(error.unwrap_err().kind(), SubmitErrorKind::DeadlineExceeded);
     let token = CancellationToken::new();
     std::thread::scope(|scope| {
-        let waits =
-            scope.spawn(|| block_on(pool.options().token(&token).submit_async(|_| Ok::<_, ()>(()))));
+        let waits = scope.spawn(|| block_on(pool.options().token(&token).submit_async(|_| Ok::<_, ()>(()))));
         eventually("it is in line", || pool.stats().blocked_producers == 1);
         token.cancel();
         assert_eq!(waits.join().unwrap().unwrap_err().kind(), SubmitErrorKind::Cancelled);
@@ -278,7 +284,11 @@ fn p04_overflow_policies_do_what_they_say() {
     // drop_oldest
     let (pool, gate, tasks) = full(Pool::builder().overflow(Overflow::DropOldest));
     let newest = pool.try_spawn(|| ()).unwrap();
-    assert_eq!(tasks[1].outcome(), Some(Outcome::Shed), "the oldest queued one is answered at once");
+    assert_eq!(
+        tasks[1].outcome(),
+        Some(Outcome::Shed),
+        "the oldest queued one is answered at once"
+    );
     assert_eq!(tasks[2].outcome(), None);
     gate.open();
     newest.wait().unwrap();

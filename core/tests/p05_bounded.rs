@@ -13,7 +13,12 @@ use support::*;
 #[test]
 fn p05_never_more_than_capacity_queued_whatever_producers_cancels_and_deadlines_do() {
     for capacity in [1usize, 2, 7, 64] {
-        let pool = Pool::builder().workers(2).capacity(capacity).max_blocked_producers(64).build().unwrap();
+        let pool = Pool::builder()
+            .workers(2)
+            .capacity(capacity)
+            .max_blocked_producers(64)
+            .build()
+            .unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         std::thread::scope(|scope| {
             let watcher = {
@@ -90,7 +95,9 @@ fn p05_a_cancelled_or_expired_task_frees_its_place_and_data_while_all_workers_ar
         }
     }
     eventually("all data is gone", || drops.count() == 20_000);
-    let expired: Vec<_> = (0..4).map(|_| pool.options().timeout(ms(5)).try_spawn(|| ()).unwrap()).collect();
+    let expired: Vec<_> = (0..4)
+        .map(|_| pool.options().timeout(ms(5)).try_spawn(|| ()).unwrap())
+        .collect();
     for task in expired {
         assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     }
@@ -161,7 +168,12 @@ fn p06_captured_data_is_released_exactly_once_however_the_task_ends() {
     let drops = Drops::default();
     let mut made = 0;
     {
-        let pool = Pool::builder().workers(2).capacity(16).max_replacements(0).build().unwrap();
+        let pool = Pool::builder()
+            .workers(2)
+            .capacity(16)
+            .max_replacements(0)
+            .build()
+            .unwrap();
         let mut probe = || {
             made += 1;
             drops.probe()
@@ -241,6 +253,7 @@ fn p06_values_that_nobody_takes_are_dropped_once() {
 }
 
 #[test]
+#[expect(clippy::result_large_err, reason = "a large error is what is tested")]
 fn p06_large_and_over_aligned_callbacks_and_values_come_through() {
     #[repr(align(128))]
     #[derive(Clone, Copy, PartialEq, Debug)]
@@ -250,7 +263,14 @@ fn p06_large_and_over_aligned_callbacks_and_values_come_through() {
     assert_eq!(pool.spawn(move || big).unwrap().wait().unwrap(), big);
     let wide = Wide([3; 16]);
     assert_eq!(pool.spawn(move || wide).unwrap().wait().unwrap(), wide);
-    assert_eq!(pool.submit(move |_| Err::<(), _>(wide)).unwrap().wait().unwrap_err().into_failed(), Some(wide));
+    assert_eq!(
+        pool.submit(move |_| Err::<(), _>(wide))
+            .unwrap()
+            .wait()
+            .unwrap_err()
+            .into_failed(),
+        Some(wide)
+    );
     assert_eq!(pool.spawn(|| ()).unwrap().wait(), Ok(()));
     let drops = Drops::default();
     let (gate, blocker) = (Gate::new(), Gate::new());

@@ -36,7 +36,11 @@ fn p05_a_million_kept_handles_give_their_memory_back() {
     let before = resident();
     let tasks: Vec<Task<u64>> = (0..1_000_000u64).map(|i| pool.spawn(move || i).unwrap()).collect();
     let with = resident();
-    assert!(with - before > 40 << 20, "the test measures nothing: {} KiB", (with - before) >> 10);
+    assert!(
+        with - before > 40 << 20,
+        "the test measures nothing: {} KiB",
+        (with - before) >> 10
+    );
     for (i, task) in tasks.into_iter().enumerate() {
         assert_eq!(task.wait().unwrap(), i as u64);
     }
@@ -45,7 +49,12 @@ fn p05_a_million_kept_handles_give_their_memory_back() {
         pool.spawn(|| ()).unwrap().wait().unwrap();
     }
     let left = resident().saturating_sub(before);
-    assert!(left < 24 << 20, "{} of {} KiB are still there", left >> 10, (with - before) >> 10);
+    assert!(
+        left < 24 << 20,
+        "{} of {} KiB are still there",
+        left >> 10,
+        (with - before) >> 10
+    );
     end(&pool);
 }
 
@@ -57,7 +66,12 @@ fn p05_ended_tasks_leave_no_timer_entry_and_no_token_entry() {
     let token = CancellationToken::new();
     let mut after_the_first = 0;
     for round in 0..200_000 {
-        let task = pool.options().token(&token).timeout(Duration::from_secs(3600)).spawn(|| ()).unwrap();
+        let task = pool
+            .options()
+            .token(&token)
+            .timeout(Duration::from_secs(3600))
+            .spawn(|| ())
+            .unwrap();
         if round % 2 == 0 {
             task.wait().unwrap();
         }
@@ -80,7 +94,12 @@ fn p05_ten_million_tasks_with_a_one_hour_deadline_leave_the_memory_flat() {
         if window.len() == 256 {
             window.pop_front().unwrap().wait().unwrap();
         }
-        window.push_back(pool.options().timeout(Duration::from_secs(3600)).spawn(move || index).unwrap());
+        window.push_back(
+            pool.options()
+                .timeout(Duration::from_secs(3600))
+                .spawn(move || index)
+                .unwrap(),
+        );
         if index == 100_000 {
             after_the_first = resident();
         }

@@ -12,7 +12,11 @@ fn p07_a_panic_is_an_outcome_with_its_message_and_the_worker_lives() {
     let worker = || std::thread::current().id();
     let before = pool.spawn(worker).unwrap().wait().unwrap();
     for round in 0..50 {
-        let task = pool.options().label("doomed").spawn(move || panic!("round {round}")).unwrap();
+        let task = pool
+            .options()
+            .label("doomed")
+            .spawn(move || panic!("round {round}"))
+            .unwrap();
         match task.wait() {
             Err(TaskError::Panicked(panic)) => {
                 assert_eq!(panic.message(), format!("round {round}"));
@@ -21,7 +25,11 @@ fn p07_a_panic_is_an_outcome_with_its_message_and_the_worker_lives() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(pool.spawn(worker).unwrap().wait().unwrap(), before, "the same thread still works");
+    assert_eq!(
+        pool.spawn(worker).unwrap().wait().unwrap(),
+        before,
+        "the same thread still works"
+    );
     assert_eq!(end(&pool).panicked, 50);
 }
 
@@ -82,7 +90,13 @@ fn p07_no_unwind_safety_is_asked_for() {
     let pool = Pool::builder().workers(1).build().unwrap();
     let cell = std::cell::RefCell::new(1);
     let shared = Arc::new(Mutex::new(1));
-    assert_eq!(pool.spawn(move || *cell.borrow() + *shared.lock().unwrap()).unwrap().wait().unwrap(), 2);
+    assert_eq!(
+        pool.spawn(move || *cell.borrow() + *shared.lock().unwrap())
+            .unwrap()
+            .wait()
+            .unwrap(),
+        2
+    );
     end(&pool);
 }
 

@@ -10,12 +10,21 @@ use support::*;
 
 fn block(pool: &Pool, gate: &Gate, label: &'static str) -> duly::Task<()> {
     let gate = gate.clone();
-    pool.options().label(label).timeout(ms(10)).spawn(move || gate.pass()).unwrap()
+    pool.options()
+        .label(label)
+        .timeout(ms(10))
+        .spawn(move || gate.pass())
+        .unwrap()
 }
 
 #[test]
 fn p08_a_stuck_worker_is_replaced_and_the_surplus_thread_ends_when_it_returns() {
-    let pool = Pool::builder().name("p08r").workers(2).replace_after(ms(20)).build().unwrap();
+    let pool = Pool::builder()
+        .name("p08r")
+        .workers(2)
+        .replace_after(ms(20))
+        .build()
+        .unwrap();
     let gate = Gate::new();
     let stuck = [block(&pool, &gate, "a"), block(&pool, &gate, "b")];
     for task in &stuck {
@@ -25,7 +34,11 @@ fn p08_a_stuck_worker_is_replaced_and_the_surplus_thread_ends_when_it_returns() 
     assert_eq!(pool.options().timeout(LONG).spawn(|| 1).unwrap().wait().unwrap(), 1);
     eventually("both are replaced", || pool.stats().replaced == 2);
     eventually("four threads", || pool.stats().workers == 4);
-    let mut labels: Vec<_> = pool.leaks().iter().map(|leak| leak.name.label().unwrap().to_owned()).collect();
+    let mut labels: Vec<_> = pool
+        .leaks()
+        .iter()
+        .map(|leak| leak.name.label().unwrap().to_owned())
+        .collect();
     labels.sort();
     assert_eq!(labels, ["a", "b"], "overdue ones are named");
     assert_eq!(pool.stats().overdue, 2);
@@ -78,7 +91,11 @@ fn p08_past_the_limit_the_pool_is_stalled_and_says_so_and_deadlines_still_fire()
 fn p08_a_late_callback_is_reported_and_its_value_released() {
     let (tell, told) = mpsc::channel();
     let drops = Drops::default();
-    let pool = Pool::builder().workers(1).on_late(move |late| tell.send(late.clone()).unwrap()).build().unwrap();
+    let pool = Pool::builder()
+        .workers(1)
+        .on_late(move |late| tell.send(late.clone()).unwrap())
+        .build()
+        .unwrap();
     let gate = Gate::new();
     let task = {
         let (gate, probe) = (gate.clone(), drops.probe());
@@ -113,7 +130,9 @@ fn p08_threads_come_from_the_hosts_spawner_replacements_too() {
             .replace_after(ms(10))
             .spawner(move |worker: Worker| {
                 spawned.fetch_add(1, Ordering::SeqCst);
-                std::thread::Builder::new().name("p08host".into()).spawn(move || worker.run())?;
+                std::thread::Builder::new()
+                    .name("p08host".into())
+                    .spawn(move || worker.run())?;
                 Ok(())
             })
             .build()
@@ -123,7 +142,14 @@ fn p08_threads_come_from_the_hosts_spawner_replacements_too() {
     let gate = Gate::new();
     let stuck = block(&pool, &gate, "stuck");
     eventually("a third is spawned", || spawned.load(Ordering::SeqCst) == 3);
-    assert_eq!(pool.spawn(|| std::thread::current().name().map(str::to_owned)).unwrap().wait().unwrap().unwrap(), "p08host");
+    assert_eq!(
+        pool.spawn(|| std::thread::current().name().map(str::to_owned))
+            .unwrap()
+            .wait()
+            .unwrap()
+            .unwrap(),
+        "p08host"
+    );
     gate.open();
     assert!(stuck.released(LONG));
     end(&pool);

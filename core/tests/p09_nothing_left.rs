@@ -25,10 +25,20 @@ fn p09_after_shutdown_there_are_no_threads_and_no_descriptors() {
             pool.options().timeout(LONG).spawn(|| ()).unwrap();
         }
         end(&pool);
-        assert_eq!(threads_named(&name), [""; 0], "right when shutdown returns");
+        // Joined; the kernel may list a joined thread for a moment longer.
+        eventually("no thread is left", || threads_named(&name).is_empty());
         // Other tests of this file open and close descriptors of their own while they read /proc.
         eventually("no descriptor more", || descriptors() <= before);
         assert_eq!(pool.stats().workers, 0);
+    }
+}
+
+#[test]
+fn p09_shutdown_right_after_the_build_leaves_no_thread() {
+    for _ in 0..500 {
+        let pool = Pool::builder().workers(4).build().unwrap();
+        let report = pool.shutdown(LONG).unwrap();
+        assert!(report.drained && report.threads_left == 0, "{report}");
     }
 }
 
@@ -47,14 +57,21 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     let stuck: Vec<_> = (0..2)
         .map(|i| {
             let gate = gate.clone();
-            pool.options().label(format!("stuck-{i}")).spawn(move || gate.pass()).unwrap()
+            pool.options()
+                .label(format!("stuck-{i}"))
+                .spawn(move || gate.pass())
+                .unwrap()
         })
         .collect();
     gate.arrived(2);
     let queued = pool.options().label("waiting").spawn(|| ()).unwrap();
     let began = Instant::now();
     let report = pool.shutdown(ms(100)).unwrap();
-    assert!(began.elapsed() >= ms(100) && began.elapsed() < ms(1000), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= ms(100) && began.elapsed() < ms(1000),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(!report.drained);
     assert_eq!(report.abandoned.len(), 4, "{report}");
     assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
@@ -68,7 +85,13 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     for leak in &leaks {
         assert!(leak.name.label().unwrap().starts_with("stuck-"));
         assert!(leak.thread.as_deref().unwrap().starts_with("p09s-"));
-        assert!(leak.name.submitted_at().unwrap().file().ends_with("p09_nothing_left.rs"));
+        assert!(
+            leak.name
+                .submitted_at()
+                .unwrap()
+                .file()
+                .ends_with("p09_nothing_left.rs")
+        );
         assert!(leak.age >= ms(90), "{:?}", leak.age);
     }
     gate.open();
@@ -90,7 +113,10 @@ fn p09_shutdown_twice_and_by_several_at_once() {
         let long = scope.spawn(|| pool.shutdown(LONG).unwrap());
         let short = scope.spawn(|| pool.shutdown(ms(50)).unwrap());
         let reports = [long.join().unwrap(), short.join().unwrap()];
-        assert!(reports.iter().all(|report| report.abandoned.len() == 1), "the earliest holds");
+        assert!(
+            reports.iter().all(|report| report.abandoned.len() == 1),
+            "the earliest holds"
+        );
     });
     assert_eq!(pool.shutdown(ms(0)).unwrap().abandoned.len(), 1, "again: the same");
     assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::ShutDown);
@@ -127,8 +153,7 @@ fn p09_dropping_the_last_handle_never_blocks_and_drains_in_the_background() {
 
 #[test]
 fn p09_dropping_abandons_what_does_not_end_and_tasks_outlive_the_pool() {
-    let (pool, gate, stuck) =
-        stuck_pool(Pool::builder().name("p09a").drop_drain(ms(30)), 1);
+    let (pool, gate, stuck) = stuck_pool(Pool::builder().name("p09a").drop_drain(ms(30)), 1);
     let queued = pool.spawn(|| 1).unwrap();
     drop(pool);
     assert_eq!(queued.wait_outcome(LONG), Some(Outcome::Abandoned));
@@ -173,7 +198,9 @@ fn p09_a_build_that_fails_leaves_nothing_behind_and_says_why() {
                 if made.fetch_add(1, Ordering::SeqCst) == 3 {
                     return Err(std::io::Error::other("the host is out of threads"));
                 }
-                std::thread::Builder::new().name("p09b-host".into()).spawn(move || worker.run())?;
+                std::thread::Builder::new()
+                    .name("p09b-host".into())
+                    .spawn(move || worker.run())?;
                 Ok(())
             })
             .build()
@@ -186,14 +213,23 @@ fn p09_a_build_that_fails_leaves_nothing_behind_and_says_why() {
     }
     eventually("no thread is left", || threads_named("p09b").is_empty());
     // The system's own refusal: a stack that cannot be mapped.
-    let result = Pool::builder().name("p09c").workers(2).stack_size(usize::MAX / 4).build();
+    let result = Pool::builder()
+        .name("p09c")
+        .workers(2)
+        .stack_size(usize::MAX / 4)
+        .build();
     assert!(matches!(result, Err(BuildError::Thread { .. })), "{result:?}");
     eventually("no thread is left", || threads_named("p09c").is_empty());
 }
 
 #[test]
 fn p09_on_demand_threads_come_one_a_submit_and_a_failure_strands_no_task() {
-    let pool = Pool::builder().name("p09o").workers(4).threads(Threads::OnDemand).build().unwrap();
+    let pool = Pool::builder()
+        .name("p09o")
+        .workers(4)
+        .threads(Threads::OnDemand)
+        .build()
+        .unwrap();
     assert_eq!(pool.stats().workers, 0);
     pool.spawn(|| ()).unwrap().wait().unwrap();
     assert_eq!(pool.stats().workers, 1);
@@ -246,7 +282,10 @@ fn p09_host_threads_run_the_workers_and_come_back_at_the_end() {
         let first = pool.worker().unwrap();
         let second = pool.worker().unwrap();
         assert!(pool.worker().is_none(), "two were asked for");
-        std::thread::Builder::new().name("my-own".into()).spawn_scoped(scope, || first.run()).unwrap();
+        std::thread::Builder::new()
+            .name("my-own".into())
+            .spawn_scoped(scope, || first.run())
+            .unwrap();
         assert_eq!(task.wait().unwrap().as_deref(), Some("my-own"));
         drop(second);
         let again = pool.worker().expect("one that was given up can be had again");
@@ -277,7 +316,17 @@ fn p09_worker_hooks_run_on_each_worker() {
     end(&pool);
     let mut seen: Vec<_> = told.try_iter().collect();
     seen.sort_unstable();
-    assert_eq!(seen, [("start", 0), ("start", 1), ("start", 2), ("stop", 0), ("stop", 1), ("stop", 2)]);
+    assert_eq!(
+        seen,
+        [
+            ("start", 0),
+            ("start", 1),
+            ("start", 2),
+            ("stop", 0),
+            ("stop", 1),
+            ("stop", 2)
+        ]
+    );
 }
 
 #[test]
@@ -297,9 +346,20 @@ fn p09_two_hundred_queued_tasks_do_not_run_after_a_shutdown_now() {
 
 #[test]
 fn p09_thread_names_fit_into_fifteen_bytes() {
-    let pool = Pool::builder().name("a-very-long-pool-näme").workers(2).build().unwrap();
-    let name = pool.spawn(|| std::thread::current().name().unwrap().to_owned()).unwrap().wait().unwrap();
-    assert!(name.len() <= 15 && (name.ends_with("-0") || name.ends_with("-1")), "{name}");
+    let pool = Pool::builder()
+        .name("a-very-long-pool-näme")
+        .workers(2)
+        .build()
+        .unwrap();
+    let name = pool
+        .spawn(|| std::thread::current().name().unwrap().to_owned())
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert!(
+        name.len() <= 15 && (name.ends_with("-0") || name.ends_with("-1")),
+        "{name}"
+    );
     end(&pool);
 }
 
@@ -309,7 +369,7 @@ fn p09_async_shutdown_reports_too() {
     pool.spawn(|| std::thread::sleep(ms(10))).unwrap();
     let report = block_on(pool.shutdown_async(LONG)).unwrap();
     assert!(report.drained && report.stats.succeeded == 1, "{report}");
-    assert_eq!(threads_named("p09y"), [""; 0]);
+    eventually("no thread is left", || threads_named("p09y").is_empty());
 }
 
 // ---- P13 ----
@@ -357,9 +417,16 @@ fn p13_callbacks_may_submit_look_and_drop_the_last_handle() {
 
 #[test]
 fn p13_another_pools_callback_may_shut_this_one_down() {
-    let (one, two) = (Pool::builder().workers(1).build().unwrap(), Pool::builder().workers(1).build().unwrap());
+    let (one, two) = (
+        Pool::builder().workers(1).build().unwrap(),
+        Pool::builder().workers(1).build().unwrap(),
+    );
     let target = two.clone();
-    let report = one.spawn(move || target.shutdown(LONG).unwrap()).unwrap().wait().unwrap();
+    let report = one
+        .spawn(move || target.shutdown(LONG).unwrap())
+        .unwrap()
+        .wait()
+        .unwrap();
     assert!(report.drained);
     end(&one);
 }

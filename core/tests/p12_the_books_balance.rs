@@ -10,7 +10,13 @@ use support::*;
 
 #[test]
 fn p12_every_outcome_is_counted_once() {
-    let pool = Pool::builder().workers(2).capacity(8).overflow(Overflow::DropNewest).max_replacements(0).build().unwrap();
+    let pool = Pool::builder()
+        .workers(2)
+        .capacity(8)
+        .overflow(Overflow::DropNewest)
+        .max_replacements(0)
+        .build()
+        .unwrap();
     assert!(pool.spawn(|| 1).unwrap().wait().is_ok());
     assert!(pool.submit(|_| Err::<(), _>(1)).unwrap().wait().is_err());
     assert!(pool.spawn(|| panic!("on purpose")).unwrap().wait().is_err());
@@ -49,7 +55,10 @@ fn p12_every_outcome_is_counted_once() {
     );
     assert_eq!(stats.submitted, 16);
     let table = stats.to_string();
-    assert!(table.ends_with("books balance") && table.contains("deadline_exceeded"), "{table}");
+    assert!(
+        table.ends_with("books balance") && table.contains("deadline_exceeded"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -65,8 +74,11 @@ fn p12_the_books_show_an_outcome_no_later_than_its_waiter_does() {
 #[test]
 fn p12_a_failure_nobody_looked_at_is_told_once_one_looked_at_is_not() {
     let (tell, told) = mpsc::channel();
-    let pool =
-        Pool::builder().workers(1).on_unobserved(move |failure| tell.send(failure.clone()).unwrap()).build().unwrap();
+    let pool = Pool::builder()
+        .workers(1)
+        .on_unobserved(move |failure| tell.send(failure.clone()).unwrap())
+        .build()
+        .unwrap();
     // Looked at, each in its way.
     assert!(pool.submit(|_| Err::<(), _>("seen")).unwrap().wait().is_err());
     let task = pool.submit(|_| Err::<(), _>("seen")).unwrap();
@@ -142,10 +154,32 @@ fn p16_options_out_of_range_are_refused_and_named() {
 
 #[test]
 fn p16_absurd_times_are_taken_for_what_they_mean() {
-    let pool = Pool::builder().workers(1).replace_after(Duration::MAX).drop_drain(Duration::MAX).build().unwrap();
-    assert_eq!(pool.options().timeout(Duration::MAX).spawn(|| 1).unwrap().wait().unwrap(), 1);
+    let pool = Pool::builder()
+        .workers(1)
+        .replace_after(Duration::MAX)
+        .drop_drain(Duration::MAX)
+        .build()
+        .unwrap();
+    assert_eq!(
+        pool.options()
+            .timeout(Duration::MAX)
+            .spawn(|| 1)
+            .unwrap()
+            .wait()
+            .unwrap(),
+        1
+    );
     let far = Instant::now() + Duration::from_secs(60 * 60 * 24 * 365 * 30);
-    assert_eq!(pool.options().deadline(far).spawn(|| 1).unwrap().wait_timeout(Duration::MAX).unwrap().unwrap(), 1);
+    assert_eq!(
+        pool.options()
+            .deadline(far)
+            .spawn(|| 1)
+            .unwrap()
+            .wait_timeout(Duration::MAX)
+            .unwrap()
+            .unwrap(),
+        1
+    );
     let past = pool.options().deadline(Instant::now() - ms(50)).spawn(|| 1).unwrap();
     assert_eq!(past.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     let zero = pool.options().timeout(Duration::ZERO).spawn(|| 1).unwrap();
@@ -183,7 +217,10 @@ fn p16_errors_work_with_question_mark_and_anyhow_and_say_what_to_do() {
     assert_eq!(all(&pool).unwrap(), 1);
     pool.close();
     let error = all(&pool).unwrap_err().to_string();
-    assert!(error.contains("`sum`") && error.contains("shut_down") && error.contains("p12_the_books_balance.rs"), "{error}");
+    assert!(
+        error.contains("`sum`") && error.contains("shut_down") && error.contains("p12_the_books_balance.rs"),
+        "{error}"
+    );
     // A callback that is not Sync still makes an error that is.
     let cell = std::cell::Cell::new(1);
     let refused = pool.spawn(move || cell.get()).unwrap_err();

@@ -58,7 +58,10 @@ fn p02_cancel_deadline_and_drain_answer_within_10_ms_while_every_worker_is_stuck
             .collect()
     });
     let cancel = p99(cancels);
-    assert!(cancel < ms(10) + machine, "cancel: p99 {cancel:?}; plain sleeps {machine:?} late");
+    assert!(
+        cancel < ms(10) + machine,
+        "cancel: p99 {cancel:?}; plain sleeps {machine:?} late"
+    );
 
     let (late, machine) = beside_plain_sleeps(|| {
         (0..1000u64)
@@ -78,7 +81,10 @@ fn p02_cancel_deadline_and_drain_answer_within_10_ms_while_every_worker_is_stuck
             .collect()
     });
     let late = p99(late);
-    assert!(late < ms(10) + machine, "deadline: p99 {late:?} late; plain sleeps {machine:?}");
+    assert!(
+        late < ms(10) + machine,
+        "deadline: p99 {late:?} late; plain sleeps {machine:?}"
+    );
     assert_eq!(pool.stats().queued, 0);
 
     let waiting: Vec<_> = (0..1000).map(|_| pool.spawn(|| ()).unwrap()).collect();
@@ -92,10 +98,21 @@ fn p02_cancel_deadline_and_drain_answer_within_10_ms_while_every_worker_is_stuck
     assert_eq!(report.abandoned.len(), 1004, "{report}");
     for index in 0..4 {
         let label = format!("stuck-{index}");
-        assert!(report.abandoned.iter().any(|task| task.name.label() == Some(&label)), "{report}");
-        assert!(report.stuck.iter().any(|task| task.name.label() == Some(&label)), "{report}");
+        assert!(
+            report.abandoned.iter().any(|task| task.name.label() == Some(&label)),
+            "{report}"
+        );
+        assert!(
+            report.stuck.iter().any(|task| task.name.label() == Some(&label)),
+            "{report}"
+        );
     }
-    assert!(waiting.iter().chain(&stuck).all(|task| task.outcome() == Some(Outcome::Abandoned)));
+    assert!(
+        waiting
+            .iter()
+            .chain(&stuck)
+            .all(|task| task.outcome() == Some(Outcome::Abandoned))
+    );
     assert!(waiting.iter().all(|task| task.released(LONG)));
     assert!(report.stats.books_balance());
     assert_eq!(report.threads_left, 4);

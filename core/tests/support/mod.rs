@@ -44,7 +44,11 @@ impl Gate {
         let mut state = self.0.0.lock().unwrap();
         let until = Instant::now() + LONG;
         while state.1 < count {
-            assert!(Instant::now() < until, "only {} of {count} arrived at the gate", state.1);
+            assert!(
+                Instant::now() < until,
+                "only {} of {count} arrived at the gate",
+                state.1
+            );
             state = self.0.1.wait_timeout(state, ms(100)).unwrap().0;
         }
     }
@@ -88,7 +92,10 @@ pub(crate) fn stuck_pool(builder: PoolBuilder, workers: usize) -> (Pool, Gate, V
     let tasks = (0..workers)
         .map(|index| {
             let gate = gate.clone();
-            pool.options().label(format!("stuck-{index}")).spawn(move || gate.pass()).unwrap()
+            pool.options()
+                .label(format!("stuck-{index}"))
+                .spawn(move || gate.pass())
+                .unwrap()
         })
         .collect();
     gate.arrived(workers);
@@ -108,10 +115,10 @@ pub(crate) fn end(pool: &Pool) -> Stats {
 pub(crate) fn threads_named(prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        if let Ok(name) = std::fs::read_to_string(task.path().join("comm")) {
-            if name.starts_with(prefix) {
-                names.push(name.trim().to_owned());
-            }
+        if let Ok(name) = std::fs::read_to_string(task.path().join("comm"))
+            && name.starts_with(prefix)
+        {
+            names.push(name.trim().to_owned());
         }
     }
     names
