@@ -4,13 +4,14 @@
 //! Nothing waits for it but `released`: outcomes are published and waiters woken before a job gets here.
 //!
 //! Invariants:
-//! 1. `pending` counts jobs sent and not finished.
+//! 1. `pending` counts jobs sent and not finished, and reservations of those who may send one.
 //! 2. A thread that is stuck in a job for `replace_after` while others wait gets a second beside it, up to a
 //!    limit; the timer thread looks.
+//! 3. No job is lost: what is sent while or after the threads stop is run by a thread of its own.
 
 use crate::clock;
 use crate::slot::guard;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, full_fence, thread};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
 use std::thread::JoinHandle;
@@ -27,6 +28,16 @@ pub(crate) struct Delivery {
     crew: Arc<Crew>,
     handles: Mutex<Vec<JoinHandle<()>>>,
     thread_name: String,
+    stopped: AtomicBool,
+}
+
+/// While held, [`Delivery::pending`] is not zero.
+pub(crate) struct Reserved<'a>(&'a AtomicUsize);
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What the delivery threads share; they do not hold the pool.
@@ -51,6 +62,7 @@ impl Delivery {
             }),
             handles: Mutex::default(),
             thread_name,
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +82,28 @@ impl Delivery {
         self.crew.pending.fetch_add(1, Ordering::AcqRel);
         if self.jobs.send(Job::Run(what, Box::new(work))).is_err() {
             unreachable!("the receiver lives as long as the sender");
+        }
+        full_fence();
+        if self.stopped.load(Ordering::Relaxed) {
+            self.run_leftovers();
+        }
+    }
+
+    /// Announces that a job may be sent.
+    pub(crate) fn reserve(&self) -> Reserved<'_> {
+        self.crew.pending.fetch_add(1, Ordering::AcqRel);
+        Reserved(&self.crew.pending)
+    }
+
+    /// The threads have been told to stop: what they left is run by a thread of its own.
+    #[cold]
+    fn run_leftovers(&self) {
+        let crew = self.crew.clone();
+        let name = self.thread_name.clone();
+        if let Err(error) = thread::Builder::new().name(name).spawn(move || crew.drain()) {
+            log::error!(target: "duly", "a thread for late destructors could not be created ({error}); \
+                they run here");
+            self.crew.drain();
         }
     }
 
@@ -92,6 +126,8 @@ impl Delivery {
 
     /// Ends the threads, each after the job it is in.
     pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        full_fence();
         for _ in 0..self.threads() {
             let _ = self.jobs.send(Job::Stop);
         }
@@ -107,12 +143,27 @@ impl Crew {
         let busy = Arc::new(AtomicU64::new(0));
         self.busy.lock().push(busy.clone());
         while let Ok(Job::Run(what, work)) = self.jobs.recv() {
-            busy.store(clock::now(), Ordering::Relaxed);
-            guard(what, work);
-            busy.store(0, Ordering::Relaxed);
-            self.pending.fetch_sub(1, Ordering::AcqRel);
+            self.run(&busy, what, work);
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
         self.busy.lock().retain(|other| !Arc::ptr_eq(other, &busy));
+        // What came between the decision to stop and the word of it.
+        self.drain();
+    }
+
+    fn run(&self, busy: &AtomicU64, what: &'static str, work: Work) {
+        busy.store(clock::now(), Ordering::Relaxed);
+        guard(what, work);
+        busy.store(0, Ordering::Relaxed);
+        self.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn drain(&self) {
+        let busy = AtomicU64::new(0);
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Run(what, work) = job {
+                self.run(&busy, what, work);
+            }
+        }
     }
 }

@@ -62,6 +62,8 @@ fn reason_of(outcome: Outcome) -> CancelReason {
 /// All that the winner does. `from` is the state the task was in.
 pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: Outcome, reason: Option<&CancelReason>) {
     let queued = from == QUEUED;
+    // Before the task is counted: from then on the pool may think it has reached its end.
+    let _reserved = shared.reserve_delivery();
     let taken_out = if queued { shared.queue.remove(task) } else { None };
     if taken_out.is_some() {
         shared.queue.announce_room();
@@ -74,12 +76,12 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
     let drop_later = queued && task.vtable().needs_drop;
     let published = task.publish(outcome, reason, queued && !drop_later, false);
     let calls = if published.waiters {
-        task.wake(Event::Ended)
+        task.wake(Event::Ended, || ())
     } else {
         Calls::default()
     };
     if published.waiters && queued && !drop_later {
-        task.wake(Event::Released);
+        task.wake(Event::Released, || ());
     }
     if drop_later {
         let task = task.clone();
@@ -94,7 +96,10 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
     if !queued {
         shared.timer.at(
             clock::after(shared.config.replace_after),
-            timer::Event::Overdue(task.clone()),
+            timer::Event::Overdue {
+                task: task.clone(),
+                again: false,
+            },
         );
     }
     drop(taken_out);

@@ -200,9 +200,7 @@ impl Pool {
 
     /// The callbacks that run although their task has its outcome: label, where submitted, age, thread.
     pub fn leaks(&self) -> Vec<Leak> {
-        let mut running = self.shared.running();
-        running.retain(|task| task.outcome.is_some());
-        running
+        self.shared.leaks()
     }
 
     /// The callbacks that run now, those of [`leaks`](Self::leaks) included.

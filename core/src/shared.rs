@@ -17,7 +17,7 @@ use crate::books::Books;
 use crate::cancel::CancellationToken;
 use crate::clock::{self, MS, NEVER};
 use crate::config::{Config, Threads};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Reserved};
 use crate::error::Outcome;
 use crate::idle::Idle;
 use crate::name::TaskName;
@@ -200,6 +200,11 @@ impl Shared {
         }
     }
 
+    /// Before a task is counted by somebody who may have something to deliver for it.
+    pub(crate) fn reserve_delivery(&self) -> Reserved<'_> {
+        self.delivery.reserve()
+    }
+
     /// Hands user code to the delivery thread.
     pub(crate) fn deliver(self: &Arc<Self>, what: &'static str, work: impl FnOnce() + Send + 'static) {
         self.delivery.send(what, work);
@@ -250,7 +255,7 @@ impl Shared {
     // ---- stuck workers ----
 
     /// `replace_after` ago this task ended while its callback ran. On the timer thread.
-    pub(crate) fn check_overdue(self: &Arc<Self>, task: SlotRef) {
+    pub(crate) fn check_overdue(self: &Arc<Self>, task: SlotRef, again: bool) {
         if task.load() & RELEASED != 0 {
             self.let_go(task);
             return;
@@ -270,21 +275,22 @@ impl Shared {
                 return;
             }
         };
-        self.log(
-            log::Level::Warn,
-            format!(
-                "pool {}: {} has its outcome ({}) and its callback still runs",
+        if !again {
+            let ended = slot::outcome(task.load()).map_or("", Outcome::as_str);
+            let text = format!(
+                "pool {}: {} has its outcome ({ended}) and its callback still runs",
                 self.config.name,
-                task.name(),
-                slot::outcome(task.load()).map_or("", Outcome::as_str)
-            ),
-        );
+                task.name()
+            );
+            self.log(log::Level::Warn, text);
+        }
+        let next_look = clock::after(self.config.replace_after);
         if !self.registry.replace(&record, self.config.max_replacements) {
             self.check_stalled();
-            self.let_go(task);
+            // One that is replaced now may return and give its place back.
+            self.timer.at(next_look, Event::Overdue { task, again: true });
             return;
         }
-        let again = clock::after(self.config.replace_after);
         let start = move |shared: &Arc<Self>| match shared.spawn_worker() {
             Ok(_) => {
                 shared.books.replaced.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +305,7 @@ impl Shared {
                     ),
                 );
                 shared.registry.unreplace(&record);
-                shared.timer.at(again, Event::Overdue(task));
+                shared.timer.at(next_look, Event::Overdue { task, again: true });
             }
         };
         if self.config.spawner.is_some() {
@@ -317,8 +323,7 @@ impl Shared {
                 .filter(|r| !r.caller && r.running.load(Ordering::Relaxed))
                 .count()
         });
-        let mut stuck = self.running();
-        stuck.retain(|task| task.outcome.is_some());
+        let stuck = self.leaks();
         if stuck.len() < working || self.stalled_now.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -421,11 +426,9 @@ impl Shared {
     }
 
     fn all_gone(&self) -> bool {
-        if self.threads_running() != 0 || self.delivery.pending() != 0 {
-            return false;
-        }
         let stats = self.stats();
-        stats.queued == 0 && stats.running == 0
+        // The books first: who has counted a task has reserved the delivery before.
+        stats.queued == 0 && stats.running == 0 && self.threads_running() == 0 && self.delivery.pending() == 0
     }
 
     /// Ends everything that has not ended.
@@ -456,7 +459,7 @@ impl Shared {
     /// The end has been reached: let everyone go. On the timer thread, last.
     pub(crate) fn finish(self: &Arc<Self>) {
         self.delivery.stop();
-        let stuck = self.running();
+        let stuck = self.leaks();
         let wakers = {
             let mut life = self.life.lock();
             life.phase = Phase::Done;
@@ -562,9 +565,24 @@ impl Shared {
         stats
     }
 
-    /// What runs now. References are dropped outside the registry's lock: the last one takes user data with it.
+    /// The callbacks that run now although their task has its outcome.
+    pub(crate) fn leaks(self: &Arc<Self>) -> Vec<TaskRecord> {
+        let mut leaks = self.running();
+        leaks.retain(|task| task.outcome.is_some());
+        leaks
+    }
+
+    /// The callbacks that run now. References are dropped outside the registry's lock: the last one takes user data
+    /// with it.
     pub(crate) fn running(self: &Arc<Self>) -> Vec<TaskRecord> {
-        self.find_running()
+        let (running, returned): (Vec<_>, Vec<_>) = self
+            .find_running()
+            .into_iter()
+            .partition(|(task, _)| task.load() & RELEASED == 0);
+        for (task, _) in returned {
+            self.let_go(task);
+        }
+        running
             .into_iter()
             .map(|(task, record)| {
                 let described = describe(&task, &record);

@@ -444,6 +444,12 @@ impl Slot {
         }
     }
 
+    /// Whether freeing this task, with a value of `outcome` that nobody took, runs user code.
+    #[inline(always)]
+    pub(crate) fn holds_user_data(&self, outcome: Outcome) -> bool {
+        self.vtable.value_needs_drop || outcome != Outcome::Succeeded || self.side().is_some()
+    }
+
     /// Sets flags; gives the word as it was before.
     #[inline]
     pub(crate) fn set(&self, flags: u64) -> u64 {
@@ -453,15 +459,7 @@ impl Slot {
     /// Marks the value as taken: true for the first taker.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        let word = self.load();
-        if word & TAKEN != 0 {
-            return false;
-        }
-        if refs(word) == 1 {
-            // Alone (invariant 3): no read-modify-write is needed.
-            self.word.store(word | TAKEN | OBSERVED, Ordering::Relaxed);
-            return true;
-        }
+        // One handle may be shared by several threads: a plain store would not do, not even for the last one.
         self.set(TAKEN | OBSERVED) & TAKEN == 0
     }
 
@@ -563,6 +561,10 @@ impl Slot {
 
     /// Takes a waiter out of the list, if it is still there.
     pub(crate) fn unregister(&self, key: u64) -> Option<Waiter> {
+        if key == CROWD {
+            // Shared: which waker is this handle's is not known. It stays until the task ends.
+            return None;
+        }
         let mut waiters = self.side()?.waiters.lock();
         if key < CROWD {
             waiters.handles &= !(1 << key);
@@ -605,9 +607,9 @@ impl Slot {
         Some(key)
     }
 
-    /// Wakes threads and wakers that waited for `event`, outside the lock, and gives back the user code to
-    /// run. For [`Event::Ended`] call once, after publishing.
-    pub(crate) fn wake(&self, event: Event) -> Calls {
+    /// Wakes those that waited for `event`, outside the lock: first threads, then, after `before_user_code`, wakers.
+    /// Gives back the callbacks to run. For [`Event::Ended`] call once, after publishing.
+    pub(crate) fn wake(&self, event: Event, before_user_code: impl FnOnce()) -> Calls {
         let mut calls = Calls::default();
         let Some(side) = self.side() else { return calls };
         let mut woken = Vec::new();
@@ -627,6 +629,17 @@ impl Slot {
                 }
             }
         }
+        woken.retain(|waiter| match waiter {
+            Waiter::Thread(_, parker) => {
+                parker.unpark();
+                false
+            }
+            _ => true,
+        });
+        if woken.is_empty() {
+            return calls;
+        }
+        before_user_code();
         for waiter in woken {
             match waiter {
                 Waiter::Thread(_, parker) => parker.unpark(),
@@ -641,7 +654,7 @@ impl Slot {
     /// The callback is gone: tell those who wait for that.
     pub(crate) fn released(&self) {
         if self.set(RELEASED) & WAITERS != 0 {
-            self.wake(Event::Released);
+            self.wake(Event::Released, || ());
         }
     }
 

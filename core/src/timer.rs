@@ -34,8 +34,9 @@ const NO_NODE: usize = MAX_NODES;
 
 /// What else the thread does at a given time.
 pub(crate) enum Event {
-    /// A task ended while its callback ran: has the callback returned by now?
-    Overdue(SlotRef),
+    /// A task ended while its callback ran: has the callback returned by now? `again`: this was asked before, and no
+    /// replacement was left.
+    Overdue { task: SlotRef, again: bool },
     /// Look whether the pool's end has been reached, or its drain deadline.
     Progress,
     /// Look whether the delivery thread is stuck.
@@ -189,7 +190,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         }
         for event in events.drain(..) {
             match event {
-                Event::Overdue(task) => shared.check_overdue(task),
+                Event::Overdue { task, again } => shared.check_overdue(task, again),
                 Event::Delivery => shared.check_delivery(),
                 Event::Worker => shared.ensure_worker(),
                 Event::Progress => {

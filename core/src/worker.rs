@@ -209,20 +209,25 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
             tally.count(outcome);
             tally.close();
             if last {
-                // SAFETY: `answer` said so.
-                unsafe { SlotRef::destroy(slot) };
+                // SAFETY: `answer` said so: the slot is ours alone.
+                unsafe {
+                    if slot.as_ref().holds_user_data(outcome) {
+                        rest_from_searching(shared, searching);
+                    }
+                    SlotRef::destroy(slot);
+                }
             }
         }
         Answer::Won => {
             tally.count(outcome);
             tally.close();
             // SAFETY: our reference.
-            tell(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome);
+            tell(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome, searching);
         }
         Answer::Late => {
             tally.close();
             // SAFETY: our reference.
-            late(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome);
+            late(shared, record, unsafe { SlotRef::from_raw(slot) }, outcome, searching);
         }
     }
 }
@@ -230,12 +235,13 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
 /// The worker has won a task that others watch: take it off the lists, publish, wake.
 #[cold]
 #[inline(never)]
-fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) {
+fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
     timer::leave_lists(shared, &task);
     let published = task.publish(outcome, None, true, true);
     if !published.waiters {
         let slot = task.into_raw();
         if published.last {
+            rest_from_searching(shared, searching);
             // SAFETY: `publish` said so.
             unsafe { SlotRef::destroy(slot) };
         }
@@ -243,19 +249,29 @@ fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) 
     }
     // Wakers and callbacks are user code: the task is shown while they run.
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
-    let calls = task.wake(Event::Ended);
-    task.wake(Event::Released);
+    let calls = task.wake(Event::Ended, || rest_from_searching(shared, searching));
+    task.wake(Event::Released, || rest_from_searching(shared, searching));
     if !calls.is_empty() {
         end::run_calls(&task, calls, outcome);
     }
     record.own.current.store(std::ptr::null_mut(), Ordering::Release);
+    rest_from_searching(shared, searching);
     task.leave();
+}
+
+/// Before user code runs: a worker that counts as searching must look at the queue soon, and user code may take for
+/// ever.
+fn rest_from_searching(shared: &Shared, searching: &mut bool) {
+    if std::mem::take(searching) {
+        shared.idle.stop_searching(|| !shared.queue.looks_empty());
+    }
 }
 
 /// The task had its outcome before its callback returned.
 #[cold]
 #[inline(never)]
-fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome) {
+fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
+    rest_from_searching(shared, searching);
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
     if outcome == Outcome::Panicked {
         // SAFETY: somebody else ended the task: the payload is still ours, and holds the panic's message.
@@ -296,7 +312,7 @@ pub(crate) fn run_by_caller(shared: &Arc<Shared>, task: SlotRef, arm: impl FnOnc
     // Only now can the timer see it.
     arm();
     // A caller is never a searcher.
-    run(shared, &record, task, true, &mut true);
+    run(shared, &record, task, true, &mut false);
     record.running.store(false, Ordering::Release);
     shared.registry.remove(&record, &shared.books);
     if shared.queue.is_closed() {

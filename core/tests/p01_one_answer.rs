@@ -225,3 +225,79 @@ fn p01_a_hundred_polled_handles_of_one_task_are_all_woken() {
     assert_eq!(outcomes.iter().filter(|ok| **ok).count(), 1, "one taker");
     end(&pool);
 }
+
+#[test]
+fn p01_one_handle_shared_by_threads_gives_its_value_once() {
+    let pool = pool();
+    for _ in 0..2000 {
+        let task = pool.spawn(|| Box::new(7u64)).unwrap();
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    if let Ok(value) = task.wait() {
+                        taken.fetch_add(*value, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.load(Ordering::Relaxed), 7);
+    }
+    end(&pool);
+}
+
+#[test]
+fn p01_a_polled_handle_that_is_dropped_takes_nobody_elses_wake_up_along() {
+    let pool = pool();
+    let gate = Gate::new();
+    let task = {
+        let gate = gate.clone();
+        pool.spawn(move || gate.pass()).unwrap()
+    };
+    // More than have a place of their own, polled by an executor each; some are dropped again.
+    let woken = Arc::new(AtomicUsize::new(0));
+    struct Counts(Arc<AtomicUsize>);
+    impl std::task::Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let mut handles: Vec<_> = (0..150)
+        .map(|_| (task.clone(), Arc::new(Counts(woken.clone())).into()))
+        .collect();
+    for (handle, waker) in &mut handles {
+        let mut cx = std::task::Context::from_waker(waker);
+        assert!(std::pin::Pin::new(handle).poll(&mut cx).is_pending());
+    }
+    let kept: Vec<_> = handles
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| i % 3 == 0)
+        .map(|(_, kept)| kept)
+        .collect();
+    gate.open();
+    task.wait_outcome(LONG).unwrap();
+    eventually("all that are left are woken", || {
+        woken.load(Ordering::SeqCst) >= kept.len()
+    });
+    end(&pool);
+}
+
+#[test]
+fn p01_a_completion_callback_may_wait_for_another_task() {
+    // The other worker sleeps: it must be woken although this one is awake.
+    let pool = pool();
+    for _ in 0..200 {
+        let (send, receive) = mpsc::channel();
+        let gate = Gate::new();
+        let task = {
+            let gate = gate.clone();
+            pool.spawn(move || gate.pass()).unwrap()
+        };
+        let inner = pool.clone();
+        task.on_complete(move |_| send.send(inner.spawn(|| 3).unwrap().wait_timeout(LONG)).unwrap());
+        gate.open();
+        assert_eq!(receive.recv_timeout(LONG).unwrap().expect("answered").unwrap(), 3);
+    }
+    end(&pool);
+}

@@ -182,3 +182,26 @@ fn p08_a_replacement_that_cannot_be_created_is_tried_again() {
     assert!(stuck.released(LONG));
     end(&pool);
 }
+
+#[test]
+fn p08_a_place_for_a_replacement_that_comes_free_is_used() {
+    let pool = Pool::builder()
+        .workers(1)
+        .max_replacements(1)
+        .replace_after(ms(10))
+        .build()
+        .unwrap();
+    let (first_gate, second_gate) = (Gate::new(), Gate::new());
+    let first = block(&pool, &first_gate, "first");
+    first_gate.arrived(1);
+    let second = block(&pool, &second_gate, "second");
+    second_gate.arrived(1);
+    eventually("stalled", || pool.stats().stalled == 1);
+    // The first returns and its thread ends; the second is stuck, and may be replaced now.
+    first_gate.open();
+    assert!(first.released(LONG));
+    assert_eq!(pool.options().timeout(LONG).spawn(|| 4).unwrap().wait().unwrap(), 4);
+    second_gate.open();
+    assert!(second.released(LONG));
+    end(&pool);
+}
