@@ -39,6 +39,7 @@ impl Alarm {
             return None;
         }
         let waker = waker.clone();
+        let mut failed = None;
         let mut alarms = ALARMS.lock();
         let key = (time, alarms.next);
         alarms.next += 1;
@@ -48,12 +49,21 @@ impl Alarm {
             match started {
                 Ok(_) => alarms.running = true,
                 Err(error) => {
-                    log::error!(target: "duly", "the alarm thread could not be created: {error}; \
-                        the deadline of a pending future is only seen when it is polled");
+                    failed = Some(error);
                 }
             }
         } else if alarms.list.keys().next() == Some(&key) {
             CHANGED.notify_one();
+        }
+        drop(alarms);
+        if let Some(error) = failed {
+            slot::say(
+                log::Level::Error,
+                format_args!(
+                    "the alarm thread could not be created ({error}); the deadline of a pending future is only seen \
+                     when the future is polled"
+                ),
+            );
         }
         Some(Alarm { key })
     }

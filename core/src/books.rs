@@ -14,8 +14,6 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded, spin_hint, thread};
 #[derive(Default)]
 pub(crate) struct Books {
     ended: [AtomicU64; Outcome::ALL.len()],
-    /// Accepted without entering the queue: shed at once, or run by the caller.
-    pub(crate) direct: AtomicU64,
     pub(crate) refused: Padded<AtomicU64>,
     /// Callbacks that ended after their task had.
     pub(crate) late: AtomicU64,

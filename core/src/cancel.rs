@@ -68,7 +68,7 @@ struct ChildPtr(std::sync::Weak<Node>);
 /// Who is told when a token is cancelled.
 pub(crate) enum Watcher {
     /// A task, and how to end it.
-    Task(SlotRef, fn(SlotRef, &CancelReason)),
+    Task(SlotRef, fn(&SlotRef, &CancelReason)),
     Thread(Arc<Parker>),
     Waker(Waker),
 }
@@ -161,7 +161,13 @@ impl CancellationToken {
     /// Takes time linear in the number of tokens and tasks under this one; tasks have their outcome, and
     /// queued ones have given back their place, when it returns.
     pub fn cancel_with(&self, reason: impl Into<CancelReason>) {
-        let reason = reason.into();
+        drop(self.cancel_and_keep(reason.into()));
+    }
+
+    /// [`cancel_with`](Self::cancel_with); the references to the tasks that were told come back, for their last drop
+    /// runs user code.
+    pub(crate) fn cancel_and_keep(&self, reason: CancelReason) -> Vec<SlotRef> {
+        let mut told = Vec::new();
         let mut work: Vec<Arc<Node>> = vec![Arc::clone(&self.node)];
         while let Some(node) = work.pop() {
             let watchers = {
@@ -176,11 +182,12 @@ impl CancellationToken {
                 std::mem::take(&mut inner.watchers)
             };
             for (_, watcher) in watchers {
-                watcher.tell(&reason);
+                told.extend(watcher.tell(&reason));
             }
             // If this was the node's last reference, its drop must not recurse.
             drop(Self::from_node(node));
         }
+        told
     }
 
     /// Whether it was cancelled, or its deadline has passed.
@@ -270,7 +277,11 @@ impl CancellationToken {
     }
 
     /// Puts a task under this token. If the token was cancelled, the reason comes back.
-    pub(crate) fn link(&self, task: SlotRef, end: fn(SlotRef, &CancelReason)) -> Result<Link, (SlotRef, CancelReason)> {
+    pub(crate) fn link(
+        &self,
+        task: SlotRef,
+        end: fn(&SlotRef, &CancelReason),
+    ) -> Result<Link, (SlotRef, CancelReason)> {
         match self.watch(Watcher::Task(task, end)) {
             Ok(key) => Ok(Link {
                 token: self.clone(),
@@ -283,12 +294,16 @@ impl CancellationToken {
 }
 
 impl Watcher {
-    fn tell(self, reason: &CancelReason) {
+    fn tell(self, reason: &CancelReason) -> Option<SlotRef> {
         match self {
-            Watcher::Task(task, end) => end(task, reason),
+            Watcher::Task(task, end) => {
+                end(&task, reason);
+                return Some(task);
+            }
             Watcher::Thread(parker) => parker.unpark(),
             Watcher::Waker(waker) => slot::wake(waker),
         }
+        None
     }
 }
 

@@ -153,6 +153,8 @@ impl fmt::Debug for OnCancel {
 }
 
 thread_local! {
+    /// The pool that this thread works or delivers for: its number plus one.
+    static SERVES: Cell<u32> = const { Cell::new(0) };
     /// The context of the callback that runs on this thread.
     static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
 }
@@ -196,8 +198,21 @@ pub(crate) fn inside_any() -> bool {
     CURRENT.try_with(|current| !current.get().is_null()).unwrap_or(false)
 }
 
-/// Whether a callback of this pool runs on this thread.
+/// This thread works, or delivers, for a pool from now on; what it did before comes back.
+pub(crate) fn serve(pool: u16) -> u32 {
+    SERVES.replace(u32::from(pool) + 1)
+}
+
+/// Undoes [`serve`].
+pub(crate) fn serve_no_more(before: u32) {
+    SERVES.set(before);
+}
+
+/// Whether this thread works or delivers for this pool, or runs a callback of it: then it cannot wait for its end.
 pub(crate) fn inside(shared: &Shared) -> bool {
+    if SERVES.try_with(Cell::get).unwrap_or(0) == u32::from(shared.number) + 1 {
+        return true;
+    }
     let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
     // SAFETY: set by `enter` on this thread for as long as the context lives.
     unsafe { current.as_ref() }.is_some_and(|context| std::ptr::eq(Arc::as_ptr(&context.shared), shared))

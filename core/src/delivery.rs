@@ -10,7 +10,7 @@
 //! 3. No job is lost: what is sent while or after the threads stop is run by a thread of its own.
 
 use crate::clock;
-use crate::slot::guard;
+use crate::slot::{guard, say};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, full_fence, thread};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::io;
@@ -66,12 +66,12 @@ impl Delivery {
         }
     }
 
-    /// Starts a thread.
-    pub(crate) fn start(&self) -> io::Result<()> {
+    /// Starts a thread, for this pool.
+    pub(crate) fn start(&self, pool: u16) -> io::Result<()> {
         let crew = self.crew.clone();
         let handle = thread::Builder::new()
             .name(self.thread_name.clone())
-            .spawn(move || crew.work())?;
+            .spawn(move || crew.work(pool))?;
         self.crew.threads.fetch_add(1, Ordering::Relaxed);
         self.handles.lock().push(handle);
         Ok(())
@@ -101,8 +101,10 @@ impl Delivery {
         let crew = self.crew.clone();
         let name = self.thread_name.clone();
         if let Err(error) = thread::Builder::new().name(name).spawn(move || crew.drain()) {
-            log::error!(target: "duly", "a thread for late destructors could not be created ({error}); \
-                they run here");
+            say(
+                log::Level::Error,
+                format_args!("a thread for late destructors could not be created ({error}); they run here"),
+            );
             self.crew.drain();
         }
     }
@@ -115,6 +117,7 @@ impl Delivery {
     pub(crate) fn is_stuck(&self, before: u64) -> bool {
         let busy = self.crew.busy.lock();
         !self.crew.jobs.is_empty()
+            && !busy.is_empty()
             && busy
                 .iter()
                 .all(|since| (1..=before).contains(&since.load(Ordering::Relaxed)))
@@ -139,7 +142,8 @@ impl Delivery {
 }
 
 impl Crew {
-    fn work(&self) {
+    fn work(&self, pool: u16) {
+        crate::context::serve(pool);
         let busy = Arc::new(AtomicU64::new(0));
         self.busy.lock().push(busy.clone());
         while let Ok(Job::Run(what, work)) = self.jobs.recv() {

@@ -7,7 +7,7 @@ use crate::error::{CancelReason, Outcome};
 use crate::shared::Shared;
 use crate::slot::{Calls, Event, LINKED, QUEUED, Slot, SlotRef};
 use crate::sync::{Arc, full_fence};
-use crate::{clock, slot, table, timer};
+use crate::{slot, table, timer};
 
 /// Ends a task, if it has not ended: true if this call decided its outcome.
 pub(crate) fn end(task: &SlotRef, outcome: Outcome, reason: Option<&CancelReason>) -> bool {
@@ -30,17 +30,20 @@ pub(crate) fn finish_and_tell(
     // Pairs with the fence in `shared::own_token`: it sees the outcome, or we see the token.
     full_fence();
     if let Some(own) = task.side().and_then(|side| side.own.get()) {
-        own.cancel_with(reason.cloned().unwrap_or_else(|| reason_of(outcome)));
+        // This may be the timer thread, where the last reference of a task must not be dropped.
+        for child in own.cancel_and_keep(reason.cloned().unwrap_or_else(|| reason_of(outcome))) {
+            shared.let_go(child);
+        }
     }
 }
 
 /// Ends a task because its token was cancelled.
-fn end_by_token(task: SlotRef, reason: &CancelReason) {
+fn end_by_token(task: &SlotRef, reason: &CancelReason) {
     let Some(from) = task.win() else { return };
     // SAFETY: just won, and counted only in `finish`.
     let shared = unsafe { table::pool_of_won(task.pool()) };
     // The task's own token is a child of this token, so the cancellation reaches it by itself.
-    finish(&shared, &task, from, Outcome::Cancelled, Some(reason));
+    finish(&shared, task, from, Outcome::Cancelled, Some(reason));
 }
 
 /// Why the token of an ended task is cancelled.
@@ -65,9 +68,6 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
     // Before the task is counted: from then on the pool may think it has reached its end.
     let _reserved = shared.reserve_delivery();
     let taken_out = if queued { shared.queue.remove(task) } else { None };
-    if taken_out.is_some() {
-        shared.queue.announce_room();
-    }
     shared.books.count(outcome);
     timer::leave_lists(shared, task);
     if !queued {
@@ -94,13 +94,15 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
         });
     }
     if !queued {
-        shared.timer.at(
-            clock::after(shared.config.replace_after),
-            timer::Event::Overdue {
-                task: task.clone(),
-                again: false,
-            },
-        );
+        shared.watch_overdue();
+    }
+    // Producers that are woken are user code, too: only now.
+    if taken_out.is_some() {
+        shared.queue.announce_room();
+        if shared.queue.is_closed() {
+            // Nobody else may be there to notice that this was the last.
+            shared.progress();
+        }
     }
     drop(taken_out);
 }

@@ -11,8 +11,9 @@
 //! 3. A worker's `current` is set under the consumer lock that takes the task out: under that lock, every
 //!    live task is in the ring or in a `current`.
 //! 4. After `close` returned, nothing is pushed any more.
-//! 5. Producers that wait for room stand in `waiting`, in order of arrival. Nobody pushes past them. At most
-//!    one is being woken: the first; when it has pushed, or leaves, it wakes the next. A place that becomes
+//! 5. Producers that wait for room stand in `waiting`, in order of arrival. The next free places are theirs, one each:
+//!    nobody takes those, but one that is slow to come (a future that is not polled) holds up nobody else. At most
+//!    one thread is being woken at a time; when it has pushed, or leaves, it wakes the next. A place that becomes
 //!    free is announced (`gone`), then waiters are looked for (`blocked`); a producer announces itself, then
 //!    looks for a place. So no place is lost ([`full_fence`] on both sides).
 //!
@@ -24,7 +25,7 @@ use crate::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Padded, Parker, ShortLock, full_fence,
     full_fence_after_rmw,
 };
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::task::Waker;
 
@@ -56,6 +57,8 @@ impl Ring {
 struct Producer {
     tail: u64,
     pushed: u64,
+    /// Accepted without entering the queue: shed at once, or run by the caller.
+    direct: u64,
     /// What `gone` and `head` were when last looked at: never more than they are now.
     gone: u64,
     head: u64,
@@ -100,9 +103,20 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    list: BTreeMap<u64, InLine>,
-    /// The first has been woken and has not yet pushed or left.
-    waking: bool,
+    list: VecDeque<Place>,
+}
+
+struct Place {
+    key: u64,
+    producer: InLine,
+    /// Told that there is room, and has not yet pushed, left, or found that there is none.
+    woken: bool,
+}
+
+impl Waiting {
+    fn rank(&self, key: u64) -> Option<usize> {
+        self.list.binary_search_by_key(&key, |place| place.key).ok()
+    }
 }
 
 /// A producer that waits for room.
@@ -139,6 +153,7 @@ pub(crate) enum NoPush {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depth {
     pub(crate) pushed: u64,
+    pub(crate) direct: u64,
     pub(crate) queued: u64,
 }
 
@@ -152,6 +167,7 @@ impl Queue {
                 lock: ShortLock::new(Producer {
                     tail: 0,
                     pushed: 0,
+                    direct: 0,
                     gone: 0,
                     head: 0,
                     closed: false,
@@ -184,21 +200,33 @@ impl Queue {
         unsafe { &*self.ring.load(Ordering::Relaxed) }
     }
 
-    /// Puts a task at the end. `head_of_line`: the caller is the first of the waiting producers.
+    /// Counts a task that is accepted without entering the queue; false if the queue is closed.
+    pub(crate) fn accept_directly(&self) -> bool {
+        let mut p = self.producer.lock.lock();
+        if !p.closed {
+            p.direct += 1;
+        }
+        !p.closed
+    }
+
+    /// Puts a task at the end, unless the places that are left are spoken for by producers that wait for room.
     #[inline]
-    pub(crate) fn push(&self, task: NonNull<Slot>, head_of_line: bool) -> Result<(), NoPush> {
+    pub(crate) fn push(&self, task: NonNull<Slot>) -> Result<(), NoPush> {
+        self.push_behind(task, self.blocked.load(Ordering::Relaxed) as u64)
+    }
+
+    /// Puts a task at the end if that leaves so many places for others.
+    #[inline(always)]
+    fn push_behind(&self, task: NonNull<Slot>, others: u64) -> Result<(), NoPush> {
         let mut p = self.producer.lock.lock();
         if p.closed {
             return Err(NoPush::Closed);
         }
-        if p.pushed - p.gone >= self.capacity {
+        if p.pushed - p.gone + others >= self.capacity {
             p.gone = self.consumer.gone.load(Ordering::Acquire);
-            if p.pushed - p.gone >= self.capacity {
+            if p.pushed - p.gone + others >= self.capacity {
                 return Err(NoPush::Full);
             }
-        }
-        if !head_of_line && self.blocked.load(Ordering::Relaxed) != 0 {
-            return Err(NoPush::Full);
         }
         if p.tail - p.head >= self.ring().entries.len() as u64 {
             p.head = self.consumer.head.load(Ordering::Acquire);
@@ -342,14 +370,18 @@ impl Queue {
         let c = self.consumer.lock.lock();
         Depth {
             pushed: p.pushed,
+            direct: p.direct,
             queued: p.pushed - c.gone,
         }
     }
 
-    /// Whether there is room for a producer that waits in line.
-    fn has_room(&self) -> bool {
+    /// How many places are free; all of them when closed, so that everybody comes and is told.
+    fn room(&self) -> usize {
         let p = self.producer.lock.lock();
-        p.closed || p.pushed - self.consumer.gone.load(Ordering::Acquire) < self.capacity
+        if p.closed {
+            return usize::MAX;
+        }
+        (self.capacity - (p.pushed - self.consumer.gone.load(Ordering::Acquire)).min(self.capacity)) as usize
     }
 
     /// Adds references to the next few tasks that no sweep has looked at and that `wanted` wants. True while
@@ -382,7 +414,13 @@ impl Queue {
         self.producer.lock.lock().closed = true;
         self.closed.store(true, Ordering::Release);
         full_fence();
-        let woken: Vec<InLine> = self.waiting.lock().list.values().map(InLine::again).collect();
+        let woken: Vec<InLine> = self
+            .waiting
+            .lock()
+            .list
+            .iter()
+            .map(|place| place.producer.again())
+            .collect();
         for producer in woken {
             producer.wake();
         }
@@ -404,8 +442,7 @@ impl Queue {
         self.blocked.load(Ordering::Relaxed) == 0
             && (self.producer.tail.load(Ordering::Relaxed)
                 < self.consumer.head.load(Ordering::Acquire).saturating_add(self.capacity)
-                || self.is_closed()
-                || self.has_room())
+                || self.room() != 0)
     }
 
     /// A place has become free: `gone` has been stored, and the caller has made a read-modify-write since. Wakes
@@ -427,21 +464,29 @@ impl Queue {
         }
     }
 
+    /// Wakes those in line for whom there is a place: all futures, and one thread at a time.
     #[cold]
     #[inline(never)]
     fn admit(&self) {
-        let woken = {
+        let mut woken: Vec<InLine> = Vec::new();
+        {
             let mut waiting = self.waiting.lock();
-            if waiting.waking {
-                return;
+            let room = self.room();
+            for place in waiting.list.iter_mut().take(room) {
+                let thread = matches!(place.producer, InLine::Thread(_));
+                if !place.woken {
+                    place.woken = true;
+                    woken.push(place.producer.again());
+                }
+                if thread {
+                    // It wakes the next.
+                    break;
+                }
             }
-            let Some(first) = waiting.list.values().next().map(InLine::again) else {
-                return;
-            };
-            waiting.waking = true;
-            first
-        };
-        woken.wake();
+        }
+        for producer in woken {
+            producer.wake();
+        }
     }
 
     /// Joins the line, at its end; `None` if it is full.
@@ -452,7 +497,11 @@ impl Queue {
         }
         let key = waiting.next;
         waiting.next += 1;
-        waiting.list.insert(key, producer);
+        waiting.list.push_back(Place {
+            key,
+            producer,
+            woken: false,
+        });
         self.blocked.store(waiting.list.len(), Ordering::Relaxed);
         drop(waiting);
         full_fence();
@@ -462,18 +511,19 @@ impl Queue {
     /// Tries to push as the producer `key` of the line. On success, or when closed, it has left the line.
     pub(crate) fn push_in_line(&self, key: u64, task: NonNull<Slot>) -> Result<(), NoPush> {
         let mut waiting = self.waiting.lock();
-        if waiting.list.keys().next() != Some(&key) && !self.is_closed() {
-            return Err(NoPush::Full);
-        }
+        let Some(rank) = waiting.rank(key) else {
+            return Err(NoPush::Closed);
+        };
         // Whoever frees a place from here on announces it anew.
-        waiting.waking = false;
+        waiting.list[rank].woken = false;
         full_fence();
-        match self.push(task, true) {
+        match self.push_behind(task, rank as u64) {
             Err(NoPush::Full) => Err(NoPush::Full),
             done => {
-                let gone = waiting.list.remove(&key);
+                let gone = waiting.list.remove(rank);
                 self.blocked.store(waiting.list.len(), Ordering::Relaxed);
                 drop(waiting);
+                // A waker's destructor is user code: outside the lock.
                 drop(gone);
                 self.pass_on();
                 done
@@ -485,10 +535,7 @@ impl Queue {
     pub(crate) fn leave_line(&self, key: u64) {
         let gone = {
             let mut waiting = self.waiting.lock();
-            if waiting.list.keys().next() == Some(&key) {
-                waiting.waking = false;
-            }
-            let gone = waiting.list.remove(&key);
+            let gone = waiting.rank(key).and_then(|rank| waiting.list.remove(rank));
             self.blocked.store(waiting.list.len(), Ordering::Relaxed);
             gone
         };
@@ -500,10 +547,8 @@ impl Queue {
     pub(crate) fn update_line(&self, key: u64, waker: &Waker) {
         let old = {
             let mut waiting = self.waiting.lock();
-            waiting
-                .list
-                .get_mut(&key)
-                .map(|there| std::mem::replace(there, InLine::Waker(waker.clone())))
+            let Some(rank) = waiting.rank(key) else { return };
+            std::mem::replace(&mut waiting.list[rank].producer, InLine::Waker(waker.clone()))
         };
         drop(old);
     }
@@ -511,7 +556,7 @@ impl Queue {
     /// If there is room for the next in line, wakes it.
     fn pass_on(&self) {
         full_fence();
-        if self.blocked.load(Ordering::Relaxed) != 0 && self.has_room() {
+        if self.blocked.load(Ordering::Relaxed) != 0 {
             self.admit();
         }
     }

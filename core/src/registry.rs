@@ -21,8 +21,20 @@ pub(crate) struct Record {
     pub(crate) running: AtomicBool,
     /// Another thread has taken its place: it ends when its callback returns.
     pub(crate) replaced: AtomicBool,
+    /// The ended task whose user code it was found in, and since when (timer thread only).
+    pub(crate) found: Mutex<Option<Found>>,
     /// Not one of the pool's workers: a caller that runs a task.
     pub(crate) caller: bool,
+}
+
+/// An ended task that a worker was found in.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    /// Tells the task from every other.
+    pub(crate) id: (usize, u64),
+    pub(crate) since: u64,
+    /// The log has been told.
+    pub(crate) told: bool,
 }
 
 #[derive(Default)]
@@ -105,12 +117,14 @@ impl Registry {
         true
     }
 
-    /// Undoes [`replace`](Self::replace): no thread could be had.
-    pub(crate) fn unreplace(&self, record: &Record) {
+    /// Undoes [`replace`](Self::replace). False if the worker has left because of it.
+    pub(crate) fn unreplace(&self, record: &Arc<Record>) -> bool {
         let mut inner = self.inner.lock();
-        if record.replaced.swap(false, Ordering::Relaxed) {
+        let listed = inner.records.iter().any(|r| Arc::ptr_eq(r, record));
+        if listed && record.replaced.swap(false, Ordering::Relaxed) {
             inner.replacements -= 1;
         }
+        listed
     }
 
     pub(crate) fn keep_handle(&self, handle: JoinHandle<()>) {

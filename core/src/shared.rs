@@ -22,14 +22,15 @@ use crate::error::Outcome;
 use crate::idle::Idle;
 use crate::name::TaskName;
 use crate::queue::Queue;
-use crate::registry::{Record, Registry};
+use crate::registry::{Found, Record, Registry};
 use crate::report::{ShutdownReport, Stalled, Stats, TaskRecord, TaskState, Unobserved};
-use crate::slot::{self, QUEUED, RELEASED, SlotRef};
+use crate::slot::{self, QUEUED, RELEASED, Slot, SlotRef};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, full_fence, thread};
 use crate::timer::{Event, Timer};
 use crate::worker::Worker;
 use crate::{arena, end, table};
 use std::io;
+use std::ptr::NonNull;
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     /// Handles of the pool.
     pub(crate) handles: AtomicUsize,
     stalled_now: AtomicBool,
+    overdue_watched: AtomicBool,
+    retry_planned: AtomicBool,
     delivery_watched: AtomicBool,
     timer_handle: Mutex<Option<JoinHandle<()>>>,
     demand: usize,
@@ -88,8 +91,11 @@ pub(crate) struct Reporter {
 impl slot::Unobserved for Reporter {
     fn report(&self, name: TaskName, outcome: Outcome, message: Option<String>) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        log::warn!(target: "duly", "nobody looked at {name}, which {outcome}{}{}",
-            if message.is_some() { ": " } else { "" }, message.as_deref().unwrap_or_default());
+        let (colon, text) = message.as_deref().map_or(("", ""), |text| (": ", text));
+        slot::say(
+            log::Level::Warn,
+            format_args!("nobody looked at {name}, which {outcome}{colon}{text}"),
+        );
         if let Some(hook) = &self.hook {
             let told = Unobserved { name, outcome, message };
             slot::guard("the on_unobserved hook", || hook(&told));
@@ -126,6 +132,8 @@ impl Shared {
             }),
             handles: AtomicUsize::new(1),
             stalled_now: AtomicBool::new(false),
+            overdue_watched: AtomicBool::new(false),
+            retry_planned: AtomicBool::new(false),
             delivery_watched: AtomicBool::new(false),
             timer_handle: Mutex::new(None),
             demand,
@@ -144,7 +152,7 @@ impl Shared {
             .name(self.config.thread_name("timer"))
             .spawn(move || crate::timer::run(&shared))?;
         *self.timer_handle.lock() = Some(handle);
-        self.delivery.start()
+        self.delivery.start(self.number)
     }
 
     /// A pool that could not be built: its threads, as far as there are any, end now.
@@ -173,6 +181,12 @@ impl Shared {
         Ok(true)
     }
 
+    /// The time has come to try again. On the timer thread.
+    pub(crate) fn retry_worker(self: &Arc<Self>) {
+        self.retry_planned.store(false, Ordering::Relaxed);
+        self.ensure_worker();
+    }
+
     /// A worker if the pool needs one: for [`Threads::OnDemand`] and for retries.
     pub(crate) fn ensure_worker(self: &Arc<Self>) {
         if self.queue.is_closed() && self.queue.looks_empty() {
@@ -188,8 +202,9 @@ impl Shared {
                          keep their deadlines"
                     ),
                 );
-                let again = clock::now() + clock::MS * 100;
-                shared.timer.at(again, Event::Worker);
+                if !shared.retry_planned.swap(true, Ordering::Relaxed) {
+                    shared.timer.at(clock::now() + clock::MS * 100, Event::Worker);
+                }
             }
         };
         if self.config.spawner.is_some() {
@@ -208,6 +223,7 @@ impl Shared {
     /// Hands user code to the delivery thread.
     pub(crate) fn deliver(self: &Arc<Self>, what: &'static str, work: impl FnOnce() + Send + 'static) {
         self.delivery.send(what, work);
+        full_fence();
         if self.delivery.pending() > 1 && !self.delivery_watched.swap(true, Ordering::Relaxed) {
             self.watch_delivery();
         }
@@ -215,9 +231,7 @@ impl Shared {
 
     /// Logs, on the delivery thread: a logger is user code too, and may block.
     fn log(self: &Arc<Self>, level: log::Level, message: String) {
-        if log::log_enabled!(target: "duly", level) {
-            self.deliver("the logger", move || log::log!(target: "duly", level, "{message}"));
-        }
+        self.deliver("the logger", move || slot::say(level, format_args!("{message}")));
     }
 
     /// Drops a reference on the timer thread, where no user code may run.
@@ -234,7 +248,7 @@ impl Shared {
         let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
         if self.delivery.is_stuck(clock::now().saturating_sub(span))
             && self.delivery.threads() <= self.config.max_replacements
-            && let Err(error) = self.delivery.start()
+            && let Err(error) = self.delivery.start(self.number)
         {
             self.log(
                 log::Level::Error,
@@ -245,56 +259,94 @@ impl Shared {
                 ),
             );
         }
-        if self.delivery.pending() > 1 {
+        self.delivery_watched.store(false, Ordering::Relaxed);
+        full_fence();
+        if self.delivery.pending() > 1 && !self.delivery_watched.swap(true, Ordering::Relaxed) {
             self.watch_delivery();
-        } else {
-            self.delivery_watched.store(false, Ordering::Relaxed);
         }
     }
 
     // ---- stuck workers ----
 
-    /// `replace_after` ago this task ended while its callback ran. On the timer thread.
-    pub(crate) fn check_overdue(self: &Arc<Self>, task: SlotRef, again: bool) {
-        if task.load() & RELEASED != 0 {
+    /// A worker is, or may be, inside user code of a task that has ended: have the timer thread look after it.
+    pub(crate) fn watch_overdue(&self) {
+        full_fence();
+        if !self.overdue_watched.load(Ordering::Relaxed) && !self.overdue_watched.swap(true, Ordering::Relaxed) {
+            self.timer
+                .at(clock::now().saturating_add(self.overdue_step()), Event::Overdue);
+        }
+    }
+
+    /// How exactly `replace_after` is kept: to the quarter of it.
+    fn overdue_step(&self) -> u64 {
+        let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
+        (span / 4).clamp(MS, 1000 * MS)
+    }
+
+    /// Has others take the place of workers that have been seen inside user code of an ended task for
+    /// `replace_after`. Looks again while there is one that might come to that. On the timer thread.
+    pub(crate) fn look_for_overdue(self: &Arc<Self>) {
+        self.overdue_watched.store(false, Ordering::Relaxed);
+        full_fence();
+        let now = clock::now();
+        let span = u64::try_from(self.config.replace_after.as_nanos()).unwrap_or(NEVER);
+        let step = self.overdue_step();
+        let mut next = NEVER;
+        for (task, record) in self.find_running() {
+            let ended = slot::outcome(task.load());
+            if let Some(outcome) = ended.filter(|_| !record.caller && !record.replaced.load(Ordering::Relaxed)) {
+                let mut found = record.found.lock().filter(|found| found.id == task.id());
+                // Found here for the first time, it has been here for a step, perhaps.
+                let seen = found.get_or_insert(Found {
+                    id: task.id(),
+                    since: now.saturating_sub(step),
+                    told: false,
+                });
+                let due = seen.since.saturating_add(span);
+                if now < due {
+                    next = next.min(due.min(now + step));
+                } else {
+                    if !std::mem::replace(&mut seen.told, true) {
+                        let text = format!(
+                            "pool {}: {} has its outcome ({outcome}) and its callback still runs",
+                            self.config.name,
+                            task.name()
+                        );
+                        self.log(log::Level::Warn, text);
+                    }
+                    if !self.replace(&record, task.as_ptr()) {
+                        next = next.min(now.saturating_add(span.max(MS)));
+                    }
+                }
+                *record.found.lock() = found;
+            }
             self.let_go(task);
-            return;
         }
-        let record = self.registry.each(|records| {
-            records
-                .iter()
-                .find(|r| r.own.current.load(Ordering::Acquire) == task.as_ptr().as_ptr())
-                .cloned()
-        });
-        let record = match record {
-            Some(record) if !record.caller && !record.replaced.load(Ordering::Relaxed) && !self.queue.is_closed() => {
-                record
-            }
-            _ => {
-                self.let_go(task);
-                return;
-            }
-        };
-        if !again {
-            let ended = slot::outcome(task.load()).map_or("", Outcome::as_str);
-            let text = format!(
-                "pool {}: {} has its outcome ({ended}) and its callback still runs",
-                self.config.name,
-                task.name()
-            );
-            self.log(log::Level::Warn, text);
+        if next != NEVER && !self.overdue_watched.swap(true, Ordering::Relaxed) {
+            self.timer.at(next, Event::Overdue);
         }
-        let next_look = clock::after(self.config.replace_after);
-        if !self.registry.replace(&record, self.config.max_replacements) {
+    }
+
+    /// Has another thread take a worker's place. False if none was left.
+    fn replace(self: &Arc<Self>, record: &Arc<Record>, inside: NonNull<Slot>) -> bool {
+        if self.queue.is_closed() && self.queue.looks_empty() {
+            return true;
+        }
+        if !self.registry.replace(record, self.config.max_replacements) {
             self.check_stalled();
-            // One that is replaced now may return and give its place back.
-            self.timer.at(next_look, Event::Overdue { task, again: true });
-            return;
+            return false;
         }
+        full_fence();
+        if record.own.current.load(Ordering::Relaxed) != inside.as_ptr() {
+            // It has just left: then it may not have seen the mark, and goes on, or it has, and ends.
+            if self.registry.unreplace(record) {
+                return true;
+            }
+        }
+        let record = record.clone();
         let start = move |shared: &Arc<Self>| match shared.spawn_worker() {
             Ok(_) => {
                 shared.books.replaced.fetch_add(1, Ordering::Relaxed);
-                shared.let_go(task);
             }
             Err(error) => {
                 shared.log(
@@ -304,8 +356,12 @@ impl Shared {
                         shared.config.name
                     ),
                 );
-                shared.registry.unreplace(&record);
-                shared.timer.at(next_look, Event::Overdue { task, again: true });
+                if shared.registry.unreplace(&record) {
+                    shared.watch_overdue();
+                } else {
+                    // The worker has left meanwhile: its place is empty.
+                    shared.timer.at(clock::now() + 100 * MS, Event::Worker);
+                }
             }
         };
         if self.config.spawner.is_some() {
@@ -314,6 +370,7 @@ impl Shared {
         } else {
             start(self);
         }
+        true
     }
 
     fn check_stalled(self: &Arc<Self>) {
@@ -550,7 +607,7 @@ impl Shared {
             )
         });
         let depth = self.queue.depth();
-        stats.submitted = depth.pushed + self.books.direct.load(Ordering::Acquire);
+        stats.submitted = depth.pushed + depth.direct;
         stats.queued = depth.queued;
         stats.set_outcomes(std::mem::take(&mut ended));
         stats.running = stats.submitted.saturating_sub(stats.ended() + stats.queued);

@@ -720,7 +720,19 @@ pub(crate) fn wake(waker: Waker) {
 /// Runs user code that has no answer to give: a panic is logged and goes no further.
 pub(crate) fn guard(what: &str, call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        log::error!(target: "duly", "{what} panicked: {}", panic_message(&*panic));
+        say(
+            log::Level::Error,
+            format_args!("{what} panicked: {}", panic_message(&*panic)),
+        );
+        forget_panic(panic);
+    }
+}
+
+/// Logs. A logger is user code: its panic goes no further.
+pub(crate) fn say(level: log::Level, message: std::fmt::Arguments<'_>) {
+    if log::log_enabled!(target: "duly", level)
+        && let Err(panic) = catch_unwind(AssertUnwindSafe(|| log::log!(target: "duly", level, "{message}")))
+    {
         forget_panic(panic);
     }
 }
@@ -805,6 +817,11 @@ impl SlotRef {
             }
             spin_hint();
         }
+    }
+
+    /// What tells this task from every other, this block's earlier and later ones included.
+    pub(crate) fn id(&self) -> (usize, u64) {
+        (self.0.as_ptr().addr(), self.load() / GEN)
     }
 
     /// Drops a worker's reference. Unlike `drop`, always by a read-modify-write of the word: an observer that

@@ -148,7 +148,7 @@ fn place(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Patie
     if let Some(kind) = plan.over() {
         return Err(kind);
     }
-    match shared.queue.push(slot, false) {
+    match shared.queue.push(slot) {
         Ok(()) => {}
         Err(NoPush::Closed) => return Err(SubmitErrorKind::ShutDown),
         Err(NoPush::Full) => return overflow(shared, slot, plan, patience),
@@ -186,10 +186,9 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
     match shared.config.overflow {
         Overflow::Block if patience == Patience::Wait => wait_for_room(shared, slot, plan),
         Overflow::CallerRuns if patience == Patience::Wait => {
-            if shared.queue.is_closed() {
+            if !shared.queue.accept_directly() {
                 return Err(SubmitErrorKind::ShutDown);
             }
-            shared.books.direct.fetch_add(1, Ordering::AcqRel);
             // SAFETY: the queue's reference goes to the run.
             let task = unsafe { SlotRef::from_raw(slot) };
             if let Some(token) = &plan.token {
@@ -204,7 +203,9 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
         }
         Overflow::Block | Overflow::CallerRuns | Overflow::Reject => Err(SubmitErrorKind::QueueFull),
         Overflow::DropNewest => {
-            shared.books.direct.fetch_add(1, Ordering::AcqRel);
+            if !shared.queue.accept_directly() {
+                return Err(SubmitErrorKind::ShutDown);
+            }
             // SAFETY: the queue's reference, which ends here.
             let task = unsafe { SlotRef::from_raw(slot) };
             if task.win().is_some() {
@@ -216,7 +217,7 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
             if let Some((oldest, true)) = shared.queue.pop_won(|task| task.win().is_some()) {
                 end::finish(shared, &oldest, QUEUED, Outcome::Shed, None);
             }
-            match shared.queue.push(slot, false) {
+            match shared.queue.push(slot) {
                 Ok(()) => {
                     placed(shared, slot, plan);
                     return Ok(());
@@ -242,7 +243,7 @@ fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Resu
             thread::yield_now();
         }
         if shared.queue.worth_a_try() {
-            match shared.queue.push(slot, false) {
+            match shared.queue.push(slot) {
                 Ok(()) => {
                     placed(shared, slot, plan);
                     return Ok(());
@@ -339,7 +340,7 @@ pub(crate) fn submit_plain<C: Callback>(
         put(slot.as_ref(), callback);
         slot
     };
-    if shared.queue.push(slot, false).is_ok() {
+    if shared.queue.push(slot).is_ok() {
         if !shared.idle.notify() && shared.on_demand() {
             shared.ensure_worker();
         }

@@ -34,9 +34,8 @@ const NO_NODE: usize = MAX_NODES;
 
 /// What else the thread does at a given time.
 pub(crate) enum Event {
-    /// A task ended while its callback ran: has the callback returned by now? `again`: this was asked before, and no
-    /// replacement was left.
-    Overdue { task: SlotRef, again: bool },
+    /// Look for workers whose task has ended while they are still in user code.
+    Overdue,
     /// Look whether the pool's end has been reached, or its drain deadline.
     Progress,
     /// Look whether the delivery thread is stuck.
@@ -190,9 +189,9 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         }
         for event in events.drain(..) {
             match event {
-                Event::Overdue { task, again } => shared.check_overdue(task, again),
+                Event::Overdue => shared.look_for_overdue(),
                 Event::Delivery => shared.check_delivery(),
-                Event::Worker => shared.ensure_worker(),
+                Event::Worker => shared.retry_worker(),
                 Event::Progress => {
                     if shared.check_progress() {
                         shared.finish();

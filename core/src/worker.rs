@@ -15,7 +15,7 @@ use crate::registry::Record;
 use crate::report::{Late, WorkerInfo};
 use crate::shared::Shared;
 use crate::slot::{self, Answer, Event, SlotRef};
-use crate::sync::{Arc, Ordering, Parker, spin_hint, thread};
+use crate::sync::{Arc, Ordering, Parker, full_fence_after_rmw, spin_hint, thread};
 use crate::{end, timer};
 use std::fmt;
 use std::time::Duration;
@@ -70,6 +70,7 @@ impl Worker {
                 .map_or_else(|| self.thread_name(), str::to_owned),
         );
         self.record.running.store(true, Ordering::Release);
+        let before = context::serve(self.shared.number);
         if let Some(hook) = &self.shared.config.on_worker_start {
             slot::guard("the on_worker_start hook", || hook(&info));
         }
@@ -77,6 +78,7 @@ impl Worker {
         if let Some(hook) = &self.shared.config.on_worker_stop {
             slot::guard("the on_worker_stop hook", || hook(&info));
         }
+        context::serve_no_more(before);
     }
 
     fn work(&self, wait: &mut dyn FnMut(&mut dyn FnMut())) {
@@ -85,6 +87,11 @@ impl Worker {
         let parker = Arc::new(Parker::here());
         let mut searching = false;
         loop {
+            // Pairs with the fence in `Shared::look_for_overdue`: it sees that the task has left, or we see the mark.
+            full_fence_after_rmw();
+            if record.replaced.load(Ordering::Relaxed) {
+                break;
+            }
             // Read before the pop: after `close` returned, an empty queue stays empty.
             let closed = queue.is_closed();
             if let Some((task, more)) = queue.pop(&record.own.current) {
@@ -97,9 +104,6 @@ impl Worker {
                     shared.ensure_worker();
                 }
                 run(shared, record, task, more, &mut searching);
-                if record.replaced.load(Ordering::Relaxed) {
-                    break;
-                }
                 continue;
             }
             if closed {
@@ -249,8 +253,13 @@ fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, 
     }
     // Wakers and callbacks are user code: the task is shown while they run.
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
-    let calls = task.wake(Event::Ended, || rest_from_searching(shared, searching));
-    task.wake(Event::Released, || rest_from_searching(shared, searching));
+    let mut before_user_code = || {
+        rest_from_searching(shared, searching);
+        // Callbacks may get stuck as well.
+        shared.watch_overdue();
+    };
+    let calls = task.wake(Event::Ended, &mut before_user_code);
+    task.wake(Event::Released, &mut before_user_code);
     if !calls.is_empty() {
         end::run_calls(&task, calls, outcome);
     }
@@ -276,8 +285,14 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, 
     if outcome == Outcome::Panicked {
         // SAFETY: somebody else ended the task: the payload is still ours, and holds the panic's message.
         let message = unsafe { &*task.payload.get().cast::<Box<str>>() };
-        log::error!(target: "duly", "pool {}: {} panicked after it had ended: {message}", shared.config.name,
-            task.name());
+        slot::say(
+            log::Level::Error,
+            format_args!(
+                "pool {}: {} panicked after it had ended: {message}",
+                shared.config.name,
+                task.name()
+            ),
+        );
     }
     // SAFETY: as above.
     slot::guard("the destructor of a late value", || unsafe {
@@ -295,8 +310,13 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, 
         callback: outcome,
         ran: Duration::from_nanos(clock::coarse().saturating_sub(record.own.started.load(Ordering::Relaxed))),
     };
-    log::warn!(target: "duly", "pool {}: the callback of {} returned after {:.1?}; its task had ended ({})",
-        shared.config.name, told.name, told.ran, told.outcome);
+    slot::say(
+        log::Level::Warn,
+        format_args!(
+            "pool {}: the callback of {} returned after {:.1?}; its task had ended ({})",
+            shared.config.name, told.name, told.ran, told.outcome
+        ),
+    );
     if let Some(hook) = &shared.config.on_late {
         slot::guard("the on_late hook", || hook(&told));
     }

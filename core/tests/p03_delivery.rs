@@ -83,7 +83,7 @@ fn p03_a_stuck_delivery_thread_is_replaced() {
 
 #[test]
 fn p03_a_completion_callback_that_blocks_does_not_block_waiters() {
-    let pool = Pool::builder().workers(1).replace_after(ms(20)).build().unwrap();
+    let pool = Pool::builder().workers(1).max_replacements(0).build().unwrap();
     let gate = Gate::new();
     let task = pool.spawn(|| std::thread::sleep(ms(5))).unwrap();
     {
@@ -94,6 +94,25 @@ fn p03_a_completion_callback_that_blocks_does_not_block_waiters() {
     // Deadlines still fire while the pool's one worker is inside that callback.
     let late = pool.options().timeout(ms(20)).spawn(|| ()).unwrap();
     assert_eq!(late.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p03_a_worker_stuck_in_a_completion_callback_is_replaced() {
+    let pool = Pool::builder().workers(1).replace_after(ms(20)).build().unwrap();
+    let (running, gate) = (Gate::new(), Gate::new());
+    let task = {
+        let running = running.clone();
+        pool.spawn(move || running.pass()).unwrap()
+    };
+    {
+        let gate = gate.clone();
+        task.on_complete(move |_| gate.pass());
+    }
+    running.open();
+    gate.arrived(1);
+    assert_eq!(pool.options().timeout(LONG).spawn(|| 6).unwrap().wait().unwrap(), 6);
     gate.open();
     end(&pool);
 }

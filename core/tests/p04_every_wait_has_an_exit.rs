@@ -313,3 +313,25 @@ fn p04_overflow_policies_do_what_they_say() {
     end(&pool);
     assert_eq!(pool.spawn(|| ()).unwrap_err().kind(), SubmitErrorKind::ShutDown);
 }
+
+#[test]
+fn p04_a_future_that_is_never_polled_again_holds_up_nobody_else() {
+    let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(8));
+    let mut forgotten = Box::pin(pool.submit_async(|_| Ok::<_, ()>(())));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(forgotten.as_mut().poll(&mut cx).is_pending());
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| pool.spawn(|| 1).unwrap());
+        eventually("two are in line", || pool.stats().blocked_producers == 2);
+        // Two places: one is kept for the first in line, the other goes to the second.
+        assert!(tasks[1].cancel() && tasks[2].cancel());
+        let second = second.join().unwrap();
+        assert!(pool.try_spawn(|| ()).is_err(), "the first one's place is kept");
+        gate.open();
+        assert_eq!(second.wait().unwrap(), 1);
+    });
+    pool.spawn(|| 2).unwrap().wait().unwrap();
+    drop(forgotten);
+    assert_eq!(pool.stats().blocked_producers, 0);
+    end(&pool);
+}

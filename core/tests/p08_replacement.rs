@@ -194,6 +194,7 @@ fn p08_a_place_for_a_replacement_that_comes_free_is_used() {
     let (first_gate, second_gate) = (Gate::new(), Gate::new());
     let first = block(&pool, &first_gate, "first");
     first_gate.arrived(1);
+    eventually("replaced", || pool.stats().replaced == 1);
     let second = block(&pool, &second_gate, "second");
     second_gate.arrived(1);
     eventually("stalled", || pool.stats().stalled == 1);

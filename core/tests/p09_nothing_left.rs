@@ -443,3 +443,58 @@ fn p13_a_snapshot_never_waits_for_a_stuck_worker() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p13_shutdown_from_a_completion_callback_or_a_hook_is_an_error_too() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let (send, receive) = mpsc::channel();
+    let gate = Gate::new();
+    for cancel in [false, true] {
+        let task = {
+            let gate = gate.clone();
+            pool.spawn(move || gate.pass()).unwrap()
+        };
+        let (inner, send) = (pool.clone(), send.clone());
+        task.on_complete(move |_| send.send(inner.shutdown(LONG).map(drop)).unwrap());
+        if cancel {
+            task.cancel();
+        }
+        gate.open();
+        assert_eq!(receive.recv_timeout(LONG).unwrap(), Err(ShutdownError::FromWorker));
+    }
+    assert!(!pool.is_closed());
+    end(&pool);
+}
+
+#[test]
+fn p09_a_drain_still_replaces_stuck_workers() {
+    let pool = Pool::builder().workers(1).replace_after(ms(10)).build().unwrap();
+    let gate = Gate::new();
+    let stuck = {
+        let gate = gate.clone();
+        pool.options().timeout(ms(10)).spawn(move || gate.pass()).unwrap()
+    };
+    gate.arrived(1);
+    let queued: Vec<_> = (0..5).map(|_| pool.spawn(|| ()).unwrap()).collect();
+    pool.close();
+    for task in &queued {
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::Succeeded));
+    }
+    gate.open();
+    assert!(stuck.released(LONG));
+    end(&pool);
+}
+
+#[test]
+fn p09_a_closed_pool_without_workers_ends_when_its_last_task_is_cancelled() {
+    let pool = Pool::builder().workers(1).threads(Threads::Host).build().unwrap();
+    let task = pool.spawn(|| ()).unwrap();
+    std::thread::scope(|scope| {
+        let began = Instant::now();
+        let shutdown = scope.spawn(|| pool.shutdown(LONG).unwrap());
+        eventually("it is closed", || pool.is_closed());
+        assert!(task.cancel());
+        let report = shutdown.join().unwrap();
+        assert!(report.drained && began.elapsed() < LONG / 2, "{report}");
+    });
+}
