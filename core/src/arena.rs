@@ -251,8 +251,9 @@ impl Depot {
             self.chunks.shrink_to_fit();
         }
         self.set_trim();
-        if self.pools != 0 {
-            // Fragmented: wait until there is as much again, so that the search stays cheap a block.
+        // Fragmented: wait until there is as much again, so that the search stays cheap a block. (Few blocks are
+        // searched quickly, and without a pool they should go as soon as they can.)
+        if self.pools != 0 || self.free.len() > SPARE {
             self.trim_above = self.trim_above.max(2 * self.free.len());
         }
     }

@@ -9,6 +9,7 @@
 
 use crate::error::Outcome;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded, spin_hint, thread};
+use std::time::Duration;
 
 /// Counters of what others than workers do, and of workers that have left.
 #[derive(Default)]
@@ -75,7 +76,12 @@ impl Tally {
         let mut turns = 0u32;
         while self.open.load(Ordering::Acquire) {
             turns += 1;
-            if turns < 100 { spin_hint() } else { thread::yield_now() }
+            match turns {
+                0..100 => spin_hint(),
+                100..300 => thread::yield_now(),
+                // The worker may be waiting for the very processor that a reader of higher priority keeps.
+                _ => thread::sleep(Duration::from_micros(50)),
+            }
         }
         BY_WORKER.map(|outcome| (outcome, self.counts[outcome as usize].load(Ordering::Acquire)))
     }

@@ -173,6 +173,8 @@ impl CancellationToken {
             let watchers = {
                 let mut inner = node.inner.lock();
                 if node.cancelled.load(Ordering::Relaxed) {
+                    drop(inner);
+                    drop(Self::from_node(node));
                     continue;
                 }
                 let _ = node.reason.set(reason.clone());
@@ -301,7 +303,7 @@ impl Watcher {
                 return Some(task);
             }
             Watcher::Thread(parker) => parker.unpark(),
-            Watcher::Waker(waker) => slot::wake(waker),
+            Watcher::Waker(waker) => slot::wake(&waker),
         }
         None
     }

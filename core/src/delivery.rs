@@ -12,16 +12,14 @@
 use crate::clock;
 use crate::slot::{guard, say};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, full_fence, thread};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use std::io;
 use std::thread::JoinHandle;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-enum Job {
-    Run(&'static str, Work),
-    Stop,
-}
+/// What to run, and what to call it in the log should it panic.
+struct Job(&'static str, Work);
 
 pub(crate) struct Delivery {
     jobs: Sender<Job>,
@@ -29,6 +27,8 @@ pub(crate) struct Delivery {
     handles: Mutex<Vec<JoinHandle<()>>>,
     thread_name: String,
     stopped: AtomicBool,
+    /// Dropped to stop the threads.
+    alive: Mutex<Option<Sender<()>>>,
 }
 
 /// While held, [`Delivery::pending`] is not zero.
@@ -43,6 +43,8 @@ impl Drop for Reserved<'_> {
 /// What the delivery threads share; they do not hold the pool.
 struct Crew {
     jobs: Receiver<Job>,
+    /// Disconnected when the threads are to stop.
+    alive: Receiver<()>,
     pending: AtomicUsize,
     threads: AtomicUsize,
     /// Since when each thread is busy with its job; 0 when it is not.
@@ -52,10 +54,12 @@ struct Crew {
 impl Delivery {
     pub(crate) fn new(thread_name: String) -> Delivery {
         let (send, receive) = unbounded();
+        let (alive, is_alive) = bounded(0);
         Delivery {
             jobs: send,
             crew: Arc::new(Crew {
                 jobs: receive,
+                alive: is_alive,
                 pending: AtomicUsize::new(0),
                 threads: AtomicUsize::new(0),
                 busy: Mutex::default(),
@@ -63,6 +67,7 @@ impl Delivery {
             handles: Mutex::default(),
             thread_name,
             stopped: AtomicBool::new(false),
+            alive: Mutex::new(Some(alive)),
         }
     }
 
@@ -80,7 +85,7 @@ impl Delivery {
     /// Hands a job over; never blocks. `what` names it in the log should it panic.
     pub(crate) fn send(&self, what: &'static str, work: impl FnOnce() + Send + 'static) {
         self.crew.pending.fetch_add(1, Ordering::AcqRel);
-        if self.jobs.send(Job::Run(what, Box::new(work))).is_err() {
+        if self.jobs.send(Job(what, Box::new(work))).is_err() {
             unreachable!("the receiver lives as long as the sender");
         }
         full_fence();
@@ -131,9 +136,7 @@ impl Delivery {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         full_fence();
-        for _ in 0..self.threads() {
-            let _ = self.jobs.send(Job::Stop);
-        }
+        drop(self.alive.lock().take());
     }
 
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
@@ -146,8 +149,14 @@ impl Crew {
         crate::context::serve(pool);
         let busy = Arc::new(AtomicU64::new(0));
         self.busy.lock().push(busy.clone());
-        while let Ok(Job::Run(what, work)) = self.jobs.recv() {
-            self.run(&busy, what, work);
+        loop {
+            select! {
+                recv(self.jobs) -> job => match job {
+                    Ok(job) => self.run(&busy, job),
+                    Err(_) => break,
+                },
+                recv(self.alive) -> _ => break,
+            }
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
         self.busy.lock().retain(|other| !Arc::ptr_eq(other, &busy));
@@ -155,7 +164,7 @@ impl Crew {
         self.drain();
     }
 
-    fn run(&self, busy: &AtomicU64, what: &'static str, work: Work) {
+    fn run(&self, busy: &AtomicU64, Job(what, work): Job) {
         busy.store(clock::now(), Ordering::Relaxed);
         guard(what, work);
         busy.store(0, Ordering::Relaxed);
@@ -165,9 +174,7 @@ impl Crew {
     fn drain(&self) {
         let busy = AtomicU64::new(0);
         while let Ok(job) = self.jobs.try_recv() {
-            if let Job::Run(what, work) = job {
-                self.run(&busy, what, work);
-            }
+            self.run(&busy, job);
         }
     }
 }

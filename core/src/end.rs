@@ -66,7 +66,7 @@ fn reason_of(outcome: Outcome) -> CancelReason {
 pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: Outcome, reason: Option<&CancelReason>) {
     let queued = from == QUEUED;
     // Before the task is counted: from then on the pool may think it has reached its end.
-    let _reserved = shared.reserve_delivery();
+    let reserved = shared.reserve_delivery();
     let taken_out = if queued { shared.queue.remove(task) } else { None };
     shared.books.count(outcome);
     timer::leave_lists(shared, task);
@@ -96,13 +96,14 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
     if !queued {
         shared.watch_overdue();
     }
+    drop(reserved);
     // Producers that are woken are user code, too: only now.
     if taken_out.is_some() {
         shared.queue.announce_room();
-        if shared.queue.is_closed() {
-            // Nobody else may be there to notice that this was the last.
-            shared.progress();
-        }
+    }
+    if queued && shared.queue.is_closed() {
+        // Nobody else may be there to notice that this was the last.
+        shared.progress();
     }
     drop(taken_out);
 }

@@ -77,9 +77,10 @@ impl Idle {
         true
     }
 
-    /// Whether some worker sleeps or searches.
-    pub(crate) fn any_awake_or_idle(&self) -> bool {
-        self.ctl.load(Ordering::Relaxed) != 0
+    /// Whether there is `more` to do and no worker sleeps or searches.
+    pub(crate) fn nobody_to_wake(&self, more: impl FnOnce() -> bool) -> bool {
+        full_fence();
+        self.ctl.load(Ordering::Relaxed) == 0 && more()
     }
 
     /// Wakes every idle worker.

@@ -103,33 +103,37 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    list: VecDeque<Place>,
-}
-
-struct Place {
-    key: u64,
-    producer: InLine,
-    /// Told that there is room, and has not yet pushed, left, or found that there is none.
-    woken: bool,
+    list: VecDeque<(u64, InLine)>,
+    /// Those with smaller keys have been woken since they last found no room.
+    woken_below: u64,
+    /// The thread that has been woken and has not yet pushed, left, or found no room.
+    waking: Option<u64>,
 }
 
 impl Waiting {
     fn rank(&self, key: u64) -> Option<usize> {
-        self.list.binary_search_by_key(&key, |place| place.key).ok()
+        self.list.binary_search_by_key(&key, |(key, _)| *key).ok()
+    }
+
+    fn has_come(&mut self, key: u64) {
+        if self.waking == Some(key) {
+            self.waking = None;
+        }
     }
 }
 
 /// A producer that waits for room.
 pub(crate) enum InLine {
     Thread(Arc<Parker>),
-    Waker(Waker),
+    /// Shared, for cloning a waker is user code, and this one is cloned under a lock.
+    Waker(Arc<Waker>),
 }
 
 impl InLine {
     fn wake(self) {
         match self {
             InLine::Thread(parker) => parker.unpark(),
-            InLine::Waker(waker) => crate::slot::wake(waker),
+            InLine::Waker(waker) => crate::slot::wake(&waker),
         }
     }
 
@@ -414,13 +418,7 @@ impl Queue {
         self.producer.lock.lock().closed = true;
         self.closed.store(true, Ordering::Release);
         full_fence();
-        let woken: Vec<InLine> = self
-            .waiting
-            .lock()
-            .list
-            .iter()
-            .map(|place| place.producer.again())
-            .collect();
+        let woken: Vec<InLine> = self.waiting.lock().list.iter().map(|place| place.1.again()).collect();
         for producer in woken {
             producer.wake();
         }
@@ -471,15 +469,19 @@ impl Queue {
         let mut woken: Vec<InLine> = Vec::new();
         {
             let mut waiting = self.waiting.lock();
-            let room = self.room();
-            for place in waiting.list.iter_mut().take(room) {
-                let thread = matches!(place.producer, InLine::Thread(_));
-                if !place.woken {
-                    place.woken = true;
-                    woken.push(place.producer.again());
-                }
+            if waiting.waking.is_some() {
+                // It wakes the next.
+                return;
+            }
+            let first = waiting.list.partition_point(|(key, _)| *key < waiting.woken_below);
+            for rank in first..self.room().min(waiting.list.len()) {
+                let (key, producer) = &waiting.list[rank];
+                let (key, producer) = (*key, producer.again());
+                waiting.woken_below = key + 1;
+                let thread = matches!(producer, InLine::Thread(_));
+                woken.push(producer);
                 if thread {
-                    // It wakes the next.
+                    waiting.waking = Some(key);
                     break;
                 }
             }
@@ -493,15 +495,12 @@ impl Queue {
     pub(crate) fn join_line(&self, producer: InLine) -> Option<u64> {
         let mut waiting = self.waiting.lock();
         if waiting.list.len() >= self.max_blocked {
+            drop(waiting);
             return None;
         }
         let key = waiting.next;
         waiting.next += 1;
-        waiting.list.push_back(Place {
-            key,
-            producer,
-            woken: false,
-        });
+        waiting.list.push_back((key, producer));
         self.blocked.store(waiting.list.len(), Ordering::Relaxed);
         drop(waiting);
         full_fence();
@@ -514,11 +513,13 @@ impl Queue {
         let Some(rank) = waiting.rank(key) else {
             return Err(NoPush::Closed);
         };
-        // Whoever frees a place from here on announces it anew.
-        waiting.list[rank].woken = false;
-        full_fence();
+        waiting.has_come(key);
         match self.push_behind(task, rank as u64) {
-            Err(NoPush::Full) => Err(NoPush::Full),
+            Err(NoPush::Full) => {
+                // Whoever frees a place after this look at the room takes this lock to announce it.
+                waiting.woken_below = waiting.woken_below.min(key);
+                Err(NoPush::Full)
+            }
             done => {
                 let gone = waiting.list.remove(rank);
                 self.blocked.store(waiting.list.len(), Ordering::Relaxed);
@@ -535,6 +536,7 @@ impl Queue {
     pub(crate) fn leave_line(&self, key: u64) {
         let gone = {
             let mut waiting = self.waiting.lock();
+            waiting.has_come(key);
             let gone = waiting.rank(key).and_then(|rank| waiting.list.remove(rank));
             self.blocked.store(waiting.list.len(), Ordering::Relaxed);
             gone
@@ -545,12 +547,14 @@ impl Queue {
 
     /// Replaces the waker of a producer in line.
     pub(crate) fn update_line(&self, key: u64, waker: &Waker) {
-        let old = {
+        let mut new = InLine::Waker(Arc::new(waker.clone()));
+        {
             let mut waiting = self.waiting.lock();
-            let Some(rank) = waiting.rank(key) else { return };
-            std::mem::replace(&mut waiting.list[rank].producer, InLine::Waker(waker.clone()))
-        };
-        drop(old);
+            if let Some(rank) = waiting.rank(key) {
+                std::mem::swap(&mut waiting.list[rank].1, &mut new);
+            }
+        }
+        drop(new);
     }
 
     /// If there is room for the next in line, wakes it.

@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) running: AtomicBool,
     /// Another thread has taken its place: it ends when its callback returns.
     pub(crate) replaced: AtomicBool,
+    /// It has seen that, and is on its way out. Changes under the list's lock.
+    leaving: AtomicBool,
     /// The ended task whose user code it was found in, and since when (timer thread only).
     pub(crate) found: Mutex<Option<Found>>,
     /// Not one of the pool's workers: a caller that runs a task.
@@ -117,14 +119,22 @@ impl Registry {
         true
     }
 
-    /// Undoes [`replace`](Self::replace). False if the worker has left because of it.
+    /// Asked by a worker that was marked as replaced: whether it still is, and so leaves.
+    pub(crate) fn leaves(&self, record: &Record) -> bool {
+        let _inner = self.inner.lock();
+        let replaced = record.replaced.load(Ordering::Relaxed);
+        record.leaving.store(replaced, Ordering::Relaxed);
+        replaced
+    }
+
+    /// Undoes [`replace`](Self::replace). False if the worker leaves, or has left, because of it.
     pub(crate) fn unreplace(&self, record: &Arc<Record>) -> bool {
         let mut inner = self.inner.lock();
-        let listed = inner.records.iter().any(|r| Arc::ptr_eq(r, record));
-        if listed && record.replaced.swap(false, Ordering::Relaxed) {
+        let stays = !record.leaving.load(Ordering::Relaxed) && inner.records.iter().any(|r| Arc::ptr_eq(r, record));
+        if stays && record.replaced.swap(false, Ordering::Relaxed) {
             inner.replacements -= 1;
         }
-        listed
+        stays
     }
 
     pub(crate) fn keep_handle(&self, handle: JoinHandle<()>) {

@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) handles: AtomicUsize,
     stalled_now: AtomicBool,
     overdue_watched: AtomicBool,
+    progress_planned: AtomicBool,
     retry_planned: AtomicBool,
     delivery_watched: AtomicBool,
     timer_handle: Mutex<Option<JoinHandle<()>>>,
@@ -133,6 +134,7 @@ impl Shared {
             handles: AtomicUsize::new(1),
             stalled_now: AtomicBool::new(false),
             overdue_watched: AtomicBool::new(false),
+            progress_planned: AtomicBool::new(false),
             retry_planned: AtomicBool::new(false),
             delivery_watched: AtomicBool::new(false),
             timer_handle: Mutex::new(None),
@@ -315,7 +317,7 @@ impl Shared {
                         self.log(log::Level::Warn, text);
                     }
                     if !self.replace(&record, task.as_ptr()) {
-                        next = next.min(now.saturating_add(span.max(MS)));
+                        next = next.min(now.saturating_add(span.max(10 * MS)));
                     }
                 }
                 *record.found.lock() = found;
@@ -435,11 +437,15 @@ impl Shared {
 
     /// Something happened that may bring a closing pool to its end: have the timer thread look.
     pub(crate) fn progress(&self) {
-        self.timer.at(clock::now(), Event::Progress);
+        if !self.progress_planned.swap(true, Ordering::AcqRel) {
+            self.timer.at(clock::now(), Event::Progress);
+        }
     }
 
     /// Moves the phase on. True when the end has been reached. On the timer thread.
     pub(crate) fn check_progress(self: &Arc<Self>) -> bool {
+        self.progress_planned.store(false, Ordering::Release);
+        full_fence();
         let now = clock::now();
         let phase = {
             let mut life = self.life.lock();
@@ -455,7 +461,7 @@ impl Shared {
                 if self.all_gone() {
                     return true;
                 }
-                if self.queue.looks_empty() && self.threads_running() == 0 {
+                if self.queue.depth().queued == 0 && self.threads_running() == 0 {
                     // What is left is a winner between two steps, or the delivery thread: nobody will tell.
                     self.timer.at(now + MS, Event::Progress);
                 }
@@ -526,7 +532,7 @@ impl Shared {
         };
         self.life_changed.notify_all();
         for waker in wakers {
-            slot::wake(waker);
+            slot::wake(&waker);
         }
     }
 
@@ -542,12 +548,14 @@ impl Shared {
 
     /// Whether the end has been reached; if not, `waker` is woken then.
     pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
+        // Wakers are user code: cloned outside the lock.
+        let new = waker.clone();
         let mut life = self.life.lock();
         if life.phase == Phase::Done {
             return true;
         }
-        if !life.wakers.iter().any(|w| w.will_wake(waker)) {
-            life.wakers.push(waker.clone());
+        if !life.wakers.iter().any(|there| there.will_wake(waker)) {
+            life.wakers.push(new);
         }
         false
     }
@@ -561,7 +569,10 @@ impl Shared {
         let until = clock::now() + JOIN;
         let stuck = self.life.lock().threads_left;
         loop {
-            handles = handles.into_iter().filter_map(try_join).collect();
+            handles = handles
+                .into_iter()
+                .filter_map(|handle| try_join(handle, until))
+                .collect();
             // What is left beyond those is about to end.
             if handles.len() <= stuck || clock::now() >= until {
                 break;
@@ -681,7 +692,7 @@ fn describe(task: &SlotRef, record: &Record) -> TaskRecord {
 }
 
 /// Joins a thread if it is gone; otherwise the handle comes back.
-fn try_join(handle: JoinHandle<()>) -> Option<JoinHandle<()>> {
+fn try_join(handle: JoinHandle<()>, until: u64) -> Option<JoinHandle<()>> {
     if !handle.is_finished() {
         return Some(handle);
     }
@@ -689,7 +700,6 @@ fn try_join(handle: JoinHandle<()>) -> Option<JoinHandle<()>> {
     // so that even this join needs a limit.
     use std::os::unix::thread::JoinHandleExt;
     let id = handle.into_pthread_t();
-    let until = clock::now() + JOIN;
     loop {
         // SAFETY: the id is valid: it was neither joined nor detached, and `into_pthread_t` gave it to us.
         match unsafe { libc::pthread_tryjoin_np(id, std::ptr::null_mut()) } {

@@ -146,7 +146,9 @@ pub(crate) struct VTable {
 #[repr(C, align(64))]
 pub(crate) struct Slot {
     word: AtomicU64,
-    vtable: &'static VTable,
+    /// In a cell like all other fields: the block may go to somebody else while a `&Slot` is still in scope, right
+    /// after the step that gave the last reference away.
+    vtable: UnsafeCell<&'static VTable>,
     /// Timer node 25 | deadline in milliseconds 39.
     due: AtomicU64,
     side: AtomicPtr<Side>,
@@ -272,13 +274,13 @@ impl Slot {
         // SAFETY: the block is ours and as large and aligned as a slot; field by field, so that the word is
         // only ever touched as the atomic it is.
         unsafe {
-            (&raw mut (*pointer).vtable).write(vtable);
+            (&raw mut (*pointer).vtable).write(UnsafeCell::new(vtable));
             (&raw mut (*pointer).due).write(AtomicU64::new(due));
             (&raw mut (*pointer).side).write(AtomicPtr::new(side));
             (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(pool) << POOL_SHIFT | site));
             (*pointer).word.store(
                 (word & !(GEN - 1)) | references << REF_SHIFT | QUEUED,
-                Ordering::Relaxed,
+                Ordering::Release,
             );
         }
         slot
@@ -291,7 +293,8 @@ impl Slot {
 
     #[inline(always)]
     pub(crate) fn vtable(&self) -> &'static VTable {
-        self.vtable
+        // SAFETY: written before the slot is shared, and not again while it is referenced.
+        unsafe { *self.vtable.get() }
     }
 
     #[inline(always)]
@@ -447,7 +450,7 @@ impl Slot {
     /// Whether freeing this task, with a value of `outcome` that nobody took, runs user code.
     #[inline(always)]
     pub(crate) fn holds_user_data(&self, outcome: Outcome) -> bool {
-        self.vtable.value_needs_drop || outcome != Outcome::Succeeded || self.side().is_some()
+        self.vtable().value_needs_drop || outcome != Outcome::Succeeded || self.side().is_some()
     }
 
     /// Sets flags; gives the word as it was before.
@@ -498,7 +501,7 @@ impl Slot {
     pub(crate) fn name(&self) -> TaskName {
         TaskName::new(
             self.side().and_then(|side| side.label.clone()),
-            (self.vtable.callback_name)(),
+            (self.vtable().callback_name)(),
             site::unpack(self.meta.load(Ordering::Relaxed) & ((1 << site::BITS) - 1)),
         )
     }
@@ -577,6 +580,8 @@ impl Slot {
     fn register_handle(&self, key: Option<u64>, waker: &Waker) -> Option<u64> {
         let mut old = None;
         let side = self.side_or_new();
+        // Wakers are user code: cloned and dropped outside the lock.
+        let mut new = Some(waker.clone());
         let key = {
             let mut waiters = side.waiters.lock();
             let key = key.unwrap_or_else(|| {
@@ -590,15 +595,16 @@ impl Slot {
             match waiters.list.iter_mut().find(same) {
                 Some((_, Waiter::Waker(_, there))) => {
                     if !there.will_wake(waker) {
-                        old = Some(std::mem::replace(there, waker.clone()));
+                        old = new.take().map(|new| std::mem::replace(there, new));
                     }
                 }
-                _ => waiters.list.push((key, Waiter::Waker(Event::Ended, waker.clone()))),
+                _ => waiters
+                    .list
+                    .extend(new.take().map(|new| (key, Waiter::Waker(Event::Ended, new)))),
             }
             key
         };
-        // Wakers are user code: dropped outside the lock.
-        drop(old);
+        drop((old, new));
         // Invariant 4.
         if ended(self.set(WAITERS)) {
             self.unregister(key);
@@ -643,7 +649,7 @@ impl Slot {
         for waiter in woken {
             match waiter {
                 Waiter::Thread(_, parker) => parker.unpark(),
-                Waiter::Waker(_, waker) => wake(waker),
+                Waiter::Waker(_, waker) => wake(&waker),
                 Waiter::Complete(call) => calls.complete.push(call),
                 Waiter::OnCancel(call) => calls.on_cancel.push(call),
             }
@@ -713,8 +719,8 @@ const SPINS: u32 = 8;
 const YIELDS: u32 = 8;
 
 /// Wakes a waker; a panic in somebody's executor stays out of ours.
-pub(crate) fn wake(waker: Waker) {
-    guard("a waker", || waker.wake());
+pub(crate) fn wake(waker: &Waker) {
+    guard("a waker", || waker.wake_by_ref());
 }
 
 /// Runs user code that has no answer to give: a panic is logged and goes no further.
@@ -898,14 +904,22 @@ impl std::ops::Deref for SlotRef {
     }
 }
 
+impl SlotRef {
+    /// One more reference for a user's handle. Few enough that the pool's own always fit.
+    pub(crate) fn clone_for_handle(&self) -> Self {
+        // Like `Arc`: only a program that leaks handles gets here, and going on would free a live task.
+        assert!(
+            refs(self.load()) < (1 << REF_BITS) - 65_536,
+            "duly: about a million handles of one task ({})",
+            self.name()
+        );
+        self.clone()
+    }
+}
+
 impl Clone for SlotRef {
     fn clone(&self) -> Self {
-        let old = self.word.fetch_add(REF, Ordering::Relaxed);
-        if refs(old) >= (1 << REF_BITS) - 1024 {
-            // Like `Arc`: only a program that leaks handles gets here, and going on would free a live task.
-            self.word.fetch_sub(REF, Ordering::Relaxed);
-            panic!("duly: more than a million handles of one task ({})", self.name());
-        }
+        self.word.fetch_add(REF, Ordering::Relaxed);
         SlotRef(self.0)
     }
 }
@@ -983,7 +997,7 @@ unsafe fn destroy(slot: NonNull<Slot>) {
     let this = unsafe { slot.as_ref() };
     let word = this.word.load(Ordering::Acquire);
     let holds_value = match outcome(word) {
-        Some(Outcome::Succeeded) => this.vtable.value_needs_drop,
+        Some(Outcome::Succeeded) => this.vtable().value_needs_drop,
         Some(Outcome::Failed | Outcome::Panicked) => true,
         _ => false,
     };
@@ -1013,7 +1027,7 @@ unsafe fn destroy_value(this: &Slot, word: u64) {
     }
     // SAFETY: as the caller says.
     guard("the destructor of a task's value", || unsafe {
-        (this.vtable.drop_value)(this, outcome)
+        (this.vtable().drop_value)(this, outcome)
     });
 }
 

@@ -663,7 +663,7 @@ where
                 this.shared.queue.update_line(place, cx.waker());
                 place
             }
-            None => match this.shared.queue.join_line(InLine::Waker(cx.waker().clone())) {
+            None => match this.shared.queue.join_line(InLine::Waker(Arc::new(cx.waker().clone()))) {
                 Some(place) => *this.place.insert(place),
                 None => return Poll::Ready(Err(this.refuse(slot, SubmitErrorKind::QueueFull))),
             },

@@ -386,7 +386,7 @@ impl<T, E> Future for Task<T, E> {
 impl<T, E> Clone for Task<T, E> {
     fn clone(&self) -> Self {
         Task {
-            handle: HandleRef::new(SlotRef::clone(&self.slot())),
+            handle: HandleRef::new(self.slot().clone_for_handle()),
             value: PhantomData,
         }
     }

@@ -89,7 +89,7 @@ impl Worker {
         loop {
             // Pairs with the fence in `Shared::look_for_overdue`: it sees that the task has left, or we see the mark.
             full_fence_after_rmw();
-            if record.replaced.load(Ordering::Relaxed) {
+            if record.replaced.load(Ordering::Relaxed) && shared.registry.leaves(record) {
                 break;
             }
             // Read before the pop: after `close` returned, an empty queue stays empty.
@@ -99,7 +99,7 @@ impl Worker {
                     searching = false;
                     shared.idle.stop_searching(|| more || !queue.looks_empty());
                 }
-                if shared.on_demand() && (more || !queue.looks_empty()) && !shared.idle.any_awake_or_idle() {
+                if shared.on_demand() && shared.idle.nobody_to_wake(|| more || !queue.looks_empty()) {
                     // Those who submitted while this thread was being woken created none.
                     shared.ensure_worker();
                 }
@@ -184,8 +184,10 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
         end::end(&task, Outcome::DeadlineExceeded, None);
     }
     let started = task.start();
-    shared.queue.announce_room_after_rmw();
-    if !started {
+    if started {
+        shared.queue.announce_room_after_rmw();
+    } else {
+        shared.queue.announce_room();
         // Somebody else has ended it.
         current.store(std::ptr::null_mut(), Ordering::Release);
         task.leave();
@@ -282,6 +284,8 @@ fn rest_from_searching(shared: &Shared, searching: &mut bool) {
 fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
     rest_from_searching(shared, searching);
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
+    // A look made while the task was not shown has missed it; a destructor may get stuck as well.
+    shared.watch_overdue();
     if outcome == Outcome::Panicked {
         // SAFETY: somebody else ended the task: the payload is still ours, and holds the panic's message.
         let message = unsafe { &*task.payload.get().cast::<Box<str>>() };
