@@ -47,6 +47,9 @@ struct Node {
     reason: OnceLock<CancelReason>,
     parent: Option<Parent>,
     inner: Mutex<Inner>,
+    /// Ends the task that has this token follow another.
+    #[cfg(feature = "tokio")]
+    kept: OnceLock<tokio_util::sync::DropGuard>,
 }
 
 /// Never dropped while it holds the last reference of its node: see `CancellationToken::drop`.
@@ -100,6 +103,8 @@ impl CancellationToken {
             reason: OnceLock::new(),
             parent: None,
             inner: Mutex::default(),
+            #[cfg(feature = "tokio")]
+            kept: OnceLock::new(),
         }))
     }
 
@@ -141,6 +146,8 @@ impl CancellationToken {
                 key: entry.key(),
             }),
             inner: Mutex::default(),
+            #[cfg(feature = "tokio")]
+            kept: OnceLock::new(),
         });
         entry.insert(ChildPtr(Arc::downgrade(&child)));
         if let Some(reason) = self.node.told() {
@@ -419,29 +426,33 @@ impl Drop for WaitForCancellation {
 impl CancellationToken {
     /// A child of this token that is also cancelled when `theirs` is.
     ///
-    /// Watches from a task of the tokio runtime `on`, which ends when either token is cancelled or the child's
-    /// last other handle is dropped and `theirs` is cancelled.
+    /// Watches from a task of the tokio runtime `on`, which ends when `theirs` is cancelled or the child's last
+    /// handle is dropped.
     pub fn follow(&self, theirs: tokio_util::sync::CancellationToken, on: &tokio::runtime::Handle) -> Self {
         let child = self.child();
-        let ours = child.clone();
+        let dropped = tokio_util::sync::CancellationToken::new();
+        let _ = child.node.kept.set(dropped.clone().drop_guard());
+        let ours = Arc::downgrade(&child.node);
         on.spawn(async move {
-            tokio::pin! {
-                let theirs = theirs.cancelled_owned();
-                let cancelled = ours.cancelled();
-            }
-            std::future::poll_fn(|cx| {
-                if theirs.as_mut().poll(cx).is_ready() {
-                    ours.cancel_with("its tokio token was cancelled");
-                    return Poll::Ready(());
+            let mut cancelled = std::pin::pin!(theirs.cancelled());
+            let mut dropped = std::pin::pin!(dropped.cancelled());
+            let follows = std::future::poll_fn(|cx| {
+                if cancelled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
                 }
-                cancelled.as_mut().poll(cx)
-            })
-            .await;
+                dropped.as_mut().poll(cx).map(|()| false)
+            });
+            if follows.await
+                && let Some(ours) = ours.upgrade()
+            {
+                Self::from_node(ours).cancel_with("its tokio token was cancelled");
+            }
         });
         child
     }
 
-    /// A tokio token that is cancelled when this one is. Watches from a task of the tokio runtime `on`.
+    /// A tokio token that is cancelled when this one is. Watches from a task of the tokio runtime `on`, which lives
+    /// until this token is cancelled: make one a token, not one a request.
     pub fn to_tokio(&self, on: &tokio::runtime::Handle) -> tokio_util::sync::CancellationToken {
         let theirs = tokio_util::sync::CancellationToken::new();
         let (watched, child) = (self.cancelled(), theirs.clone());

@@ -320,6 +320,7 @@ impl Default for PoolBuilder {
 }
 
 const MAX_WORKERS: usize = 32_767;
+const MAX_STACK: usize = 1 << 30;
 
 impl PoolBuilder {
     /// The pool's name: in messages, and at the start of its threads' names. Default: `duly`.
@@ -385,7 +386,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The stack size of the workers, in bytes. Default: that of `std::thread`. Not for a spawner's threads.
+    /// The stack size of the workers, in bytes, at most 1 GiB. Default: that of `std::thread`. Not for a spawner's threads.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.config.stack_size = Some(bytes);
         self
@@ -461,6 +462,13 @@ impl PoolBuilder {
                 "name",
                 "it contains a NUL character, which thread names cannot",
             ));
+        }
+        if self.config.stack_size.is_some_and(|bytes| bytes > MAX_STACK) {
+            let why = format!(
+                "{} is more than {MAX_STACK} bytes",
+                self.config.stack_size.unwrap_or_default()
+            );
+            return Err(BuildError::invalid("stack_size", why));
         }
         if self.config.threads == Threads::Host && self.config.spawner.is_some() {
             let why = "the host brings its threads itself under `Threads::Host`; leave one of the two away";

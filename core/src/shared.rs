@@ -233,7 +233,10 @@ impl Shared {
 
     /// Logs, on the delivery thread: a logger is user code too, and may block.
     fn log(self: &Arc<Self>, level: log::Level, message: String) {
-        self.deliver("the logger", move || slot::say(level, format_args!("{message}")));
+        // Only the level is asked here: a logger's own `enabled` is user code.
+        if level <= log::max_level() {
+            self.deliver("the logger", move || slot::say(level, format_args!("{message}")));
+        }
     }
 
     /// Drops a reference on the timer thread, where no user code may run.

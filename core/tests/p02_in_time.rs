@@ -188,9 +188,9 @@ fn p02_what_a_callback_submits_inherits_its_token_and_the_rest_of_its_deadline()
         matches!(outcome, Some(Outcome::DeadlineExceeded | Outcome::Cancelled)),
         "ended with its parent: {outcome:?}"
     );
-    assert!(began.elapsed() < ms(1000));
-    gate.open();
+    assert!(began.elapsed() < ms(5000));
     assert_eq!(parent.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    gate.open();
     assert!(free.wait().unwrap().is_none(), "detached: no deadline");
     end(&pool);
 }

@@ -133,13 +133,14 @@ fn p12_refusals_are_counted_apart() {
 
 #[test]
 fn p16_options_out_of_range_are_refused_and_named() {
-    let cases: [(duly::PoolBuilder, &str); 7] = [
+    let cases: [(duly::PoolBuilder, &str); 8] = [
         (Pool::builder().workers(0), "workers"),
         (Pool::builder().workers(usize::MAX), "workers"),
         (Pool::builder().capacity(0), "capacity"),
         (Pool::builder().capacity(usize::MAX), "capacity"),
         (Pool::builder().max_replacements(usize::MAX), "max_replacements"),
         (Pool::builder().name("nul\0"), "name"),
+        (Pool::builder().stack_size(1 << 46), "stack_size"),
         (Pool::builder().threads(Threads::Host).spawner(|_| Ok(())), "spawner"),
     ];
     for (builder, option) in cases {

@@ -53,3 +53,14 @@ fn p02_following_leaves_the_parent_alone_and_ends_with_either() {
     parent.cancel();
     assert!(second.is_cancelled());
 }
+
+#[test]
+fn p05_following_ends_when_the_follower_is_dropped() {
+    let runtime = runtime();
+    let theirs = Theirs::new();
+    let root = CancellationToken::new();
+    for _ in 0..100 {
+        drop(root.follow(theirs.clone(), runtime.handle()));
+    }
+    eventually("no task is left", || runtime.metrics().num_alive_tasks() == 0);
+}
