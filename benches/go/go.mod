@@ -1,0 +1,3 @@
+module duly-bench-go
+
+go 1.21

@@ -1,0 +1,85 @@
+//! Peer `duly`: the pool of this project, with every promise on and no option changed but workers and capacity.
+
+use crate::peers::{Deadlines, Pool};
+use crate::workload::{Figures, block_workers, check, noop, open_gate};
+use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+pub(crate) struct Duly(::duly::Pool);
+
+impl Pool for Duly {
+    type Handle = ::duly::Task<u64>;
+
+    fn start(workers: usize, capacity: usize) -> Self {
+        let pool = ::duly::Pool::builder().workers(workers).capacity(capacity).build();
+        Self(pool.expect("the threads can be created"))
+    }
+
+    fn submit<F: FnOnce() -> u64 + Send + 'static>(&self, callback: F) -> Self::Handle {
+        self.0.spawn(callback).expect("the pool is open")
+    }
+
+    fn fire<F: FnOnce() -> u64 + Send + 'static>(&self, callback: F) {
+        drop(self.0.spawn(callback).expect("the pool is open"));
+    }
+
+    fn wait(handle: Self::Handle) -> u64 {
+        handle.wait().expect("each task succeeds")
+    }
+
+    fn stop(self) {
+        let report = self
+            .0
+            .shutdown(Duration::from_secs(10))
+            .expect("not called by a worker");
+        assert!(report.drained && report.stats.books_balance(), "{report}");
+    }
+}
+
+impl Deadlines for Duly {
+    fn submit_within<F: FnOnce() -> u64 + Send + 'static>(&self, timeout: Duration, callback: F) -> Self::Handle {
+        self.0
+            .options()
+            .timeout(timeout)
+            .spawn(callback)
+            .expect("the pool is open")
+    }
+
+    /// The pool answers at the deadline: the wait itself needs none.
+    fn wait_within(handle: Self::Handle, _: Duration) -> Option<u64> {
+        handle.wait().ok()
+    }
+}
+
+/// W6: n queued tasks, every worker stuck; from the first cancel until the last answer has been read and its task let go.
+pub(crate) fn measure_cancel(workers: usize, n: usize, by_token: bool) -> Result<Figures> {
+    let pool = Duly::start(workers, n + workers);
+    let gate = block_workers(&pool, workers);
+    let token = ::duly::CancellationToken::new();
+    let submit = |_| {
+        let task = if by_token {
+            pool.0.options().token(&token).spawn(noop)
+        } else {
+            pool.0.spawn(noop)
+        };
+        task.expect("the queue has room for all")
+    };
+    let tasks: Vec<_> = (0..n).map(submit).collect();
+    let began = Instant::now();
+    if by_token {
+        token.cancel();
+    } else {
+        tasks.iter().for_each(|task| _ = task.cancel());
+    }
+    let cancel_ms = began.elapsed().as_secs_f64() * 1e3;
+    let cancelled = tasks
+        .into_iter()
+        .filter(|task| matches!(task.wait(), Err(::duly::TaskError::Cancelled(_))))
+        .count();
+    let ms = began.elapsed().as_secs_f64() * 1e3;
+    ensure!(cancelled == n, "{cancelled} of {n} tasks were cancelled");
+    open_gate();
+    check(gate.into_iter().map(Duly::wait).sum(), workers)?;
+    pool.stop();
+    Ok(Figures::from([("ms".into(), ms), ("cancel_ms".into(), cancel_ms)]))
+}
