@@ -96,7 +96,7 @@ fn ring() {
             let waker = alarms.list.remove(&key);
             drop(alarms);
             if let Some(waker) = waker {
-                slot::wake(&waker);
+                slot::wake(waker);
             }
             alarms = ALARMS.lock();
         } else {

@@ -310,7 +310,7 @@ impl Watcher {
                 return Some(task);
             }
             Watcher::Thread(parker) => parker.unpark(),
-            Watcher::Waker(waker) => slot::wake(&waker),
+            Watcher::Waker(waker) => slot::wake(waker),
         }
         None
     }

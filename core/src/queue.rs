@@ -133,7 +133,10 @@ impl InLine {
     fn wake(self) {
         match self {
             InLine::Thread(parker) => parker.unpark(),
-            InLine::Waker(waker) => crate::slot::wake(&waker),
+            InLine::Waker(waker) => crate::slot::guard("a waker", move || {
+                waker.wake_by_ref();
+                drop(waker);
+            }),
         }
     }
 

@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     retry_planned: AtomicBool,
     delivery_watched: AtomicBool,
     timer_handle: Mutex<Option<JoinHandle<()>>>,
+    joining: Mutex<()>,
     demand: usize,
 }
 
@@ -138,6 +139,7 @@ impl Shared {
             retry_planned: AtomicBool::new(false),
             delivery_watched: AtomicBool::new(false),
             timer_handle: Mutex::new(None),
+            joining: Mutex::new(()),
             demand,
             config,
         });
@@ -440,6 +442,7 @@ impl Shared {
 
     /// Something happened that may bring a closing pool to its end: have the timer thread look.
     pub(crate) fn progress(&self) {
+        full_fence();
         if !self.progress_planned.swap(true, Ordering::AcqRel) {
             self.timer.at(clock::now(), Event::Progress);
         }
@@ -535,7 +538,7 @@ impl Shared {
         };
         self.life_changed.notify_all();
         for waker in wakers {
-            slot::wake(&waker);
+            slot::wake(waker);
         }
     }
 
@@ -566,6 +569,8 @@ impl Shared {
     /// Joins the threads that are about to be gone, so that none is left when a shutdown returns; not those
     /// inside callbacks.
     pub(crate) fn join(&self) {
+        // Others that wait for the same end come back when the threads are gone, too.
+        let _joining = self.joining.lock();
         let mut handles = self.registry.take_handles();
         handles.extend(self.delivery.take_handles());
         handles.extend(self.timer_handle.lock().take());

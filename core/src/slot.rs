@@ -117,7 +117,8 @@ pub(crate) type Payload = [MaybeUninit<u64>; 3];
 pub(crate) enum Answer {
     /// Published, and the worker's reference has gone with it. `last`: it was the last.
     Published { last: bool },
-    /// The worker is the winner, and the task is FINISHING: it has waiters, or is in the timer or under a token.
+    /// The worker is the winner, and the task is FINISHING: it has waiters, is in the timer or under a token, or
+    /// freeing it runs user code.
     Won,
     /// Somebody else had answered.
     Late,
@@ -358,7 +359,8 @@ impl Slot {
             if state(word) != RUNNING {
                 return Answer::Late;
             }
-            let alone = word & (WAITERS | TIMED | LINKED) == 0;
+            // If freeing the task runs user code, that is done with the task shown.
+            let alone = word & (WAITERS | TIMED | LINKED) == 0 && (refs(word) != 1 || !self.holds_user_data(outcome));
             let new = if alone {
                 (word + (state_of(outcome) - RUNNING) - REF) | RELEASED
             } else {
@@ -649,7 +651,7 @@ impl Slot {
         for waiter in woken {
             match waiter {
                 Waiter::Thread(_, parker) => parker.unpark(),
-                Waiter::Waker(_, waker) => wake(&waker),
+                Waiter::Waker(_, waker) => wake(waker),
                 Waiter::Complete(call) => calls.complete.push(call),
                 Waiter::OnCancel(call) => calls.on_cancel.push(call),
             }
@@ -719,8 +721,9 @@ const SPINS: u32 = 8;
 const YIELDS: u32 = 8;
 
 /// Wakes a waker; a panic in somebody's executor stays out of ours.
-pub(crate) fn wake(waker: &Waker) {
-    guard("a waker", || waker.wake_by_ref());
+/// Its destructor is user code as well, and runs under the same guard.
+pub(crate) fn wake(waker: Waker) {
+    guard("a waker", move || waker.wake());
 }
 
 /// Runs user code that has no answer to give: a panic is logged and goes no further.
@@ -874,6 +877,25 @@ impl SlotRef {
         }
     }
 
+    /// Drops the reference of a worker that shows the task in `current`; if it is the last, the task stays shown while
+    /// what it holds is dropped, for that is user code.
+    pub(crate) fn leave_shown(self, current: &AtomicPtr<Slot>) {
+        let word = self.load();
+        if refs(word) == 1 && ended(word) && word & TAKEN == 0 {
+            // Only observers could add references now, and those never take values: this one is the value's.
+            let holds = matches!(
+                outcome(word),
+                Some(Outcome::Succeeded | Outcome::Failed | Outcome::Panicked)
+            );
+            if let Some(outcome) = outcome(word).filter(|_| holds && self.take()) {
+                // SAFETY: just taken: the value is ours.
+                unsafe { destroy_value(&self, word, outcome) };
+            }
+        }
+        current.store(std::ptr::null_mut(), Ordering::Release);
+        self.leave();
+    }
+
     /// Undoes a slot that was never shared: no callback, no value in it any more.
     ///
     /// # Safety
@@ -997,24 +1019,23 @@ unsafe fn destroy(slot: NonNull<Slot>) {
     let this = unsafe { slot.as_ref() };
     let word = this.word.load(Ordering::Acquire);
     let holds_value = match outcome(word) {
-        Some(Outcome::Succeeded) => this.vtable().value_needs_drop,
-        Some(Outcome::Failed | Outcome::Panicked) => true,
-        _ => false,
+        Some(Outcome::Succeeded) if !this.vtable().value_needs_drop => None,
+        Some(outcome @ (Outcome::Succeeded | Outcome::Failed | Outcome::Panicked)) => Some(outcome),
+        _ => None,
     };
-    if holds_value && word & TAKEN == 0 {
+    if let Some(outcome) = holds_value.filter(|_| word & TAKEN == 0) {
         // SAFETY: as above.
-        unsafe { destroy_value(this, word) };
+        unsafe { destroy_value(this, word, outcome) };
     }
     // SAFETY: as above; the payload is empty now.
     unsafe { recycle(slot) };
 }
 
 /// # Safety
-/// The slot is the caller's alone, and holds a value.
+/// The caller is the one taker of the value, error or message that `outcome` left.
 #[cold]
 #[inline(never)]
-unsafe fn destroy_value(this: &Slot, word: u64) {
-    let Some(outcome) = outcome(word) else { return };
+unsafe fn destroy_value(this: &Slot, word: u64, outcome: Outcome) {
     if outcome != Outcome::Succeeded
         && word & OBSERVED == 0
         && let Some(reporter) = this.side().and_then(|side| side.unobserved.get())

@@ -109,7 +109,9 @@ impl Worker {
             if closed {
                 break;
             }
-            wait(&mut || searching = self.rest(&parker, searching));
+            slot::guard("the host's wait", || {
+                wait(&mut || searching = self.rest(&parker, searching))
+            });
         }
         if searching {
             shared.idle.stop_searching(|| !queue.looks_empty());
@@ -215,13 +217,8 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
             tally.count(outcome);
             tally.close();
             if last {
-                // SAFETY: `answer` said so: the slot is ours alone.
-                unsafe {
-                    if slot.as_ref().holds_user_data(outcome) {
-                        rest_from_searching(shared, searching);
-                    }
-                    SlotRef::destroy(slot);
-                }
+                // SAFETY: `answer` said so.
+                unsafe { SlotRef::destroy(slot) };
             }
         }
         Answer::Won => {
@@ -243,31 +240,35 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
 #[inline(never)]
 fn tell(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, searching: &mut bool) {
     timer::leave_lists(shared, &task);
-    let published = task.publish(outcome, None, true, true);
-    if !published.waiters {
+    let keep = task.holds_user_data(outcome);
+    let published = task.publish(outcome, None, true, !keep);
+    if !published.waiters && !keep {
         let slot = task.into_raw();
         if published.last {
-            rest_from_searching(shared, searching);
             // SAFETY: `publish` said so.
             unsafe { SlotRef::destroy(slot) };
         }
         return;
     }
-    // Wakers and callbacks are user code: the task is shown while they run.
+    // Wakers, callbacks and values' destructors are user code: the task is shown while they run.
     record.own.current.store(task.as_ptr().as_ptr(), Ordering::Release);
     let mut before_user_code = || {
         rest_from_searching(shared, searching);
-        // Callbacks may get stuck as well.
+        // They may get stuck as well.
         shared.watch_overdue();
     };
+    if !published.waiters {
+        before_user_code();
+        task.leave_shown(&record.own.current);
+        return;
+    }
     let calls = task.wake(Event::Ended, &mut before_user_code);
     task.wake(Event::Released, &mut before_user_code);
     if !calls.is_empty() {
         end::run_calls(&task, calls, outcome);
     }
-    record.own.current.store(std::ptr::null_mut(), Ordering::Release);
     rest_from_searching(shared, searching);
-    task.leave();
+    task.leave_shown(&record.own.current);
 }
 
 /// Before user code runs: a worker that counts as searching must look at the queue soon, and user code may take for

@@ -188,3 +188,17 @@ fn p03_on_cancel_hooks_run_when_cancelled_and_only_then() {
     assert!(receive.try_recv().is_err());
     end(&pool);
 }
+
+#[test]
+fn p03_a_worker_stuck_in_a_values_destructor_is_replaced_and_shown() {
+    let pool = Pool::builder().workers(1).replace_after(ms(20)).build().unwrap();
+    let gate = Gate::new();
+    let value = BlocksWhenDropped(gate.clone());
+    // Nobody keeps the handle: the worker drops the value.
+    drop(pool.spawn(move || value).unwrap());
+    gate.arrived(1);
+    assert_eq!(pool.options().timeout(LONG).spawn(|| 6).unwrap().wait().unwrap(), 6);
+    assert_eq!(pool.stats().replaced, 1);
+    gate.open();
+    end(&pool);
+}
