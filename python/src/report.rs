@@ -1,0 +1,193 @@
+//! What Python reads about a pool: plain values, taken once.
+
+use std::fmt::{self, Write};
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// Defines `Stats`, its fields and what lists them, from one list.
+macro_rules! stats {
+    ($($field:ident)*) => {
+        /// What a pool has counted. The books: submitted is the sum of the seven outcomes, queued and running.
+        #[pyclass(frozen, module = "duly")]
+        #[derive(Debug, Clone)]
+        pub(crate) struct Stats {
+            $(#[pyo3(get)] $field: u64,)*
+            balance: bool,
+        }
+
+        impl Stats {
+            pub(crate) fn new(stats: &duly::Stats) -> Self {
+                Stats { $($field: stats.$field,)* balance: stats.books_balance() }
+            }
+
+            fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field)),*].into_iter()
+            }
+        }
+    };
+}
+
+stats! {
+    submitted succeeded failed panicked cancelled deadline_exceeded shed abandoned queued running
+    refused late overdue replaced stalled unobserved blocked_producers workers
+}
+
+#[pymethods]
+impl Stats {
+    /// Whether the books balance.
+    fn books_balance(&self) -> bool {
+        self.balance
+    }
+
+    /// The counters by name.
+    fn as_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        self.fields().try_for_each(|(name, count)| dict.set_item(name, count))?;
+        Ok(dict)
+    }
+
+    fn __repr__(&self) -> String {
+        let fields: Vec<_> = self.fields().map(|(name, count)| format!("{name}={count}")).collect();
+        format!("duly.Stats({})", fields.join(", "))
+    }
+
+    fn __str__(&self) -> String {
+        let mut table = String::new();
+        for (name, count) in self.fields() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(table, "{name:<18}{count:>12}");
+        }
+        table.truncate(table.trim_end().len());
+        table
+    }
+}
+
+/// One task that a pool reports: running, or abandoned at shutdown.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct TaskRecord {
+    label: String,
+    state: &'static str,
+    outcome: Option<&'static str>,
+    age: f64,
+    thread: Option<String>,
+}
+
+impl From<&duly::TaskRecord> for TaskRecord {
+    fn from(task: &duly::TaskRecord) -> Self {
+        TaskRecord {
+            label: task.name.label().unwrap_or_default().to_owned(),
+            state: match task.state {
+                duly::TaskState::Queued => "queued",
+                _ => "running",
+            },
+            outcome: task.outcome.map(|outcome| outcome.as_str()),
+            age: task.age.as_secs_f64(),
+            thread: task.thread.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl TaskRecord {
+    fn __repr__(&self) -> String {
+        format!(
+            "<duly.TaskRecord {:?} {} for {:.3} s>",
+            self.label, self.state, self.age
+        )
+    }
+
+    fn __str__(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for TaskRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.thread {
+            Some(thread) => write!(f, "{} ({} for {:.1} s in {thread})", self.label, self.state, self.age),
+            None => write!(f, "{} ({})", self.label, self.state),
+        }
+    }
+}
+
+/// What a shutdown did.
+#[pyclass(frozen, module = "duly")]
+#[derive(Debug)]
+pub(crate) struct ShutdownReport {
+    /// Whether everything that was accepted ended by itself.
+    #[pyo3(get)]
+    drained: bool,
+    /// What the pool has counted.
+    #[pyo3(get)]
+    stats: Stats,
+    abandoned: Vec<TaskRecord>,
+    stuck: Vec<TaskRecord>,
+    /// Threads that stay behind, inside callbacks that were abandoned.
+    #[pyo3(get)]
+    pub(crate) threads_left: usize,
+    /// Seconds that the shutdown took.
+    #[pyo3(get)]
+    elapsed: f64,
+}
+
+impl ShutdownReport {
+    pub(crate) fn new(report: &duly::ShutdownReport) -> Self {
+        ShutdownReport {
+            drained: report.drained,
+            stats: Stats::new(&report.stats),
+            abandoned: report.abandoned.iter().map(TaskRecord::from).collect(),
+            stuck: report.stuck.iter().map(TaskRecord::from).collect(),
+            threads_left: report.threads_left,
+            elapsed: report.elapsed.as_secs_f64(),
+        }
+    }
+
+    /// The tasks that were abandoned.
+    pub(crate) fn abandoned(&self) -> &[TaskRecord] {
+        &self.abandoned
+    }
+}
+
+#[pymethods]
+impl ShutdownReport {
+    /// The tasks that were abandoned, queued and running ones.
+    #[getter(abandoned)]
+    fn abandoned_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.abandoned.clone().into_bound_py_any(py)
+    }
+
+    /// The callbacks that still run although their task has its outcome: abandoned now, or overdue before.
+    #[getter(stuck)]
+    fn stuck_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.stuck.clone().into_bound_py_any(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<duly.ShutdownReport drained={} abandoned={} threads_left={} elapsed={:.3}>",
+            if self.drained { "True" } else { "False" },
+            self.abandoned.len(),
+            self.threads_left,
+            self.elapsed
+        )
+    }
+
+    fn __str__(&self) -> String {
+        let mut text = if self.drained {
+            format!("drained in {:.3} s", self.elapsed)
+        } else {
+            format!("{} tasks abandoned after {:.3} s", self.abandoned.len(), self.elapsed)
+        };
+        for record in &self.abandoned {
+            let _ = write!(text, "\n  abandoned: {}", record);
+        }
+        for record in &self.stuck {
+            let _ = write!(text, "\n  still inside its callback: {}", record);
+        }
+        let _ = write!(text, "\n{}", self.stats.__str__());
+        text
+    }
+}
