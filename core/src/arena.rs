@@ -54,17 +54,37 @@ thread_local! {
     };
 }
 
-struct Chunk {
-    start: NonNull<Block>,
+/// The first block of a chunk, which is never handed out. Chunks are aligned to their size, so a block's address
+/// leads to it. Reached under the depot's lock only.
+#[repr(C, align(64))]
+struct Header {
+    /// Blocks that have been handed out at least once, this one included.
     carved: usize,
+    /// How many of them are free, while trimming.
+    free: usize,
+    /// To be given back.
+    go: bool,
+}
+
+type Chunk = NonNull<Header>;
+
+const _: () = assert!(size_of::<Header>() == BLOCK);
+
+fn chunk_of(block: BlockPtr) -> Chunk {
+    let start = block
+        .as_ptr()
+        .map_addr(|address| address & !(CHUNK - 1))
+        .cast::<Header>();
+    // SAFETY: a chunk does not start at address zero.
+    unsafe { NonNull::new_unchecked(start) }
 }
 
 /// What the threads' magazines are filled from and emptied into.
 struct Depot {
     free: Vec<BlockPtr>,
-    /// In order of address; the chunk being carved is found by `carving`.
     chunks: Vec<Chunk>,
-    carving: Option<usize>,
+    /// The one that has blocks left which were never handed out.
+    carving: Option<Chunk>,
     /// Pools alive, and what they may queue and run together.
     pools: usize,
     demand: usize,
@@ -163,18 +183,16 @@ impl Depot {
         if let Some(block) = self.free.pop() {
             return block;
         }
-        let index = match self.carving {
-            Some(index) => index,
-            None => self.add_chunk(),
-        };
-        let chunk = &mut self.chunks[index];
+        let mut chunk = self.carving.unwrap_or_else(|| self.add_chunk());
+        // SAFETY: headers are reached under the depot's lock only, which the caller holds.
+        let header = unsafe { chunk.as_mut() };
         // SAFETY: `carved < CHUNK_BLOCKS` while a chunk is being carved, so the block lies in the chunk.
-        let block = unsafe { chunk.start.add(chunk.carved) };
+        let block = unsafe { chunk.cast::<Block>().add(header.carved) };
         // SAFETY: the block is fresh memory of the right size and alignment that nobody else knows. Writing
         // it before it is ever read also saves the second page fault of a page read first.
         unsafe { (&raw mut (*block.as_ptr()).word).write(AtomicU64::new(0)) };
-        chunk.carved += 1;
-        if chunk.carved == CHUNK_BLOCKS {
+        header.carved += 1;
+        if header.carved == CHUNK_BLOCKS {
             self.carving = None;
         }
         block
@@ -182,29 +200,47 @@ impl Depot {
 
     /// Chunks come from the system directly: the allocator would keep those it is given back.
     #[cold]
-    fn add_chunk(&mut self) -> usize {
+    fn add_chunk(&mut self) -> Chunk {
+        // Twice the size holds an aligned chunk; the rest goes back.
         // SAFETY: an anonymous private mapping at an address of the system's choice touches nobody's memory.
-        let start = unsafe {
+        let mapped = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                CHUNK,
+                2 * CHUNK,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
                 0,
             )
         };
-        let start = match NonNull::new(start.cast::<Block>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => start,
-            _ => handle_alloc_error(Layout::new::<[Block; CHUNK_BLOCKS]>()),
+        if mapped == libc::MAP_FAILED {
+            handle_alloc_error(Layout::new::<[Block; CHUNK_BLOCKS]>());
+        }
+        let before = mapped.addr().wrapping_neg() & (CHUNK - 1);
+        // SAFETY: `before < CHUNK`, so `before + CHUNK` lies within the mapping; what is unmapped is the rest of it.
+        let start = unsafe {
+            let start = mapped.byte_add(before);
+            if before > 0 {
+                libc::munmap(mapped, before);
+            }
+            libc::munmap(start.byte_add(CHUNK), CHUNK - before);
+            start.cast::<Header>()
         };
-        let index = self.chunks.partition_point(|chunk| chunk.start < start);
-        self.chunks.insert(index, Chunk { start, carved: 0 });
-        self.carving = Some(index);
-        index
+        // SAFETY: fresh memory of a header's size and alignment, not at address zero.
+        let chunk = unsafe {
+            start.write(Header {
+                carved: 1,
+                free: 0,
+                go: false,
+            });
+            NonNull::new_unchecked(start)
+        };
+        self.chunks.push(chunk);
+        self.carving = Some(chunk);
+        chunk
     }
 
-    /// Gives chunks whose blocks are all free back to the allocator.
+    /// Gives chunks whose blocks are all free back to the system.
     #[cold]
     fn trim(&mut self) {
         full_fence();
@@ -215,37 +251,39 @@ impl Depot {
             }
             return;
         }
-        let mut free_in = vec![0usize; self.chunks.len()];
-        let chunk_of = |chunks: &[Chunk], block: &BlockPtr| chunks.partition_point(|c| c.start <= *block) - 1;
+        let header = |chunk: Chunk| {
+            // SAFETY: headers are reached under the depot's lock only, which the caller holds, and each reference
+            // ends before the next begins.
+            unsafe { &mut *chunk.as_ptr() }
+        };
         for block in &self.free {
-            free_in[chunk_of(&self.chunks, block)] += 1;
+            header(chunk_of(*block)).free += 1;
         }
         let mut keep = if self.pools == 0 { 0 } else { self.demand + SPARE };
-        let mut go = vec![false; self.chunks.len()];
-        for (index, chunk) in self.chunks.iter().enumerate() {
-            if free_in[index] == chunk.carved {
-                if keep >= chunk.carved && self.pools != 0 {
-                    keep -= chunk.carved;
-                } else {
-                    go[index] = true;
+        for chunk in &self.chunks {
+            let header = header(*chunk);
+            // All but the header itself.
+            let blocks = header.carved - 1;
+            if std::mem::take(&mut header.free) == blocks {
+                header.go = self.pools == 0 || keep < blocks;
+                if !header.go {
+                    keep -= blocks;
                 }
             }
         }
-        let chunks = std::mem::take(&mut self.chunks);
-        self.free.retain(|block| !go[chunk_of(&chunks, block)]);
-        self.carving = None;
-        for (index, chunk) in chunks.into_iter().enumerate() {
-            if go[index] {
+        self.free.retain(|block| !header(chunk_of(*block)).go);
+        let mut carving = self.carving.take();
+        self.chunks.retain(|chunk| {
+            let go = header(*chunk).go;
+            if go {
+                carving = carving.filter(|carving| carving != chunk);
                 // SAFETY: mapped by `add_chunk` with this size; every block carved from it was in `free`, so
                 // nobody owns one (invariant 2), and nobody looks at one (invariant 3).
-                unsafe { libc::munmap(chunk.start.as_ptr().cast(), CHUNK) };
-            } else {
-                if chunk.carved < CHUNK_BLOCKS {
-                    self.carving = Some(self.chunks.len());
-                }
-                self.chunks.push(chunk);
+                unsafe { libc::munmap(chunk.as_ptr().cast(), CHUNK) };
             }
-        }
+            !go
+        });
+        self.carving = carving;
         if self.pools == 0 {
             self.free.shrink_to_fit();
             self.chunks.shrink_to_fit();

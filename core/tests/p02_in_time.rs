@@ -228,3 +228,30 @@ fn p02_fifty_thousand_deadlines_in_one_millisecond() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p02_cancelling_and_dropping_a_chain_of_a_hundred_thousand_tokens_does_not_recurse() {
+    // On a small stack: recursion would overflow it.
+    let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(|| {
+        let root = CancellationToken::new();
+        let mut chain = vec![root.child()];
+        for depth in 0..100_000 {
+            chain.push(chain[depth].child());
+        }
+        let last = chain.pop().unwrap();
+        root.cancel_with("all of it");
+        assert_eq!(last.reason().unwrap().to_string(), "all of it");
+        // Only the last is held: dropping it frees the whole chain.
+        drop(chain);
+        drop(root);
+        assert!(last.is_cancelled());
+        drop(last);
+        // One that is not cancelled, dropped from its end.
+        let mut end = CancellationToken::new();
+        for _ in 0..100_000 {
+            end = end.child();
+        }
+        drop(end);
+    });
+    thread.unwrap().join().unwrap();
+}
