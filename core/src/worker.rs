@@ -153,6 +153,9 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// Far more than the coarse clock is behind (a tick of the kernel, 4 to 10 ms).
+const COARSE_LAG: u64 = 50 * clock::MS;
+
 const SPINS: u32 = 7;
 const YIELDS: u32 = 8;
 
@@ -181,7 +184,9 @@ fn look_around(found: impl Fn() -> bool) -> bool {
 pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bool, searching: &mut bool) {
     let current = &record.own.current;
     let due = task.due();
-    if due != NO_MILLIS && clock::now() >= clock::of_millis(due) {
+    let roughly = clock::coarse();
+    // The exact clock costs five times the coarse one, and is asked only where the coarse one cannot tell.
+    if due != NO_MILLIS && roughly + COARSE_LAG >= clock::of_millis(due) && clock::now() >= clock::of_millis(due) {
         // Past its deadline: never started.
         end::end(&task, Outcome::DeadlineExceeded, None);
     }
@@ -195,7 +200,7 @@ pub(crate) fn run(shared: &Arc<Shared>, record: &Record, task: SlotRef, more: bo
         task.leave();
         return;
     }
-    record.own.started.store(clock::coarse(), Ordering::Relaxed);
+    record.own.started.store(roughly, Ordering::Relaxed);
     let (task, outcome) = context::enter(task, shared, |context| {
         // SAFETY: this thread has just moved the task to RUNNING, and `context` is this run's.
         unsafe { (context.task().vtable().run)(context.task(), (&raw const *context).cast()) }

@@ -14,12 +14,12 @@ macro_rules! stats {
         #[derive(Debug, Clone)]
         pub(crate) struct Stats {
             $(#[pyo3(get)] $field: u64,)*
-            balance: bool,
+            core: duly::Stats,
         }
 
         impl Stats {
             pub(crate) fn new(stats: &duly::Stats) -> Self {
-                Stats { $($field: stats.$field,)* balance: stats.books_balance() }
+                Stats { $($field: stats.$field,)* core: *stats }
             }
 
             fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -38,7 +38,7 @@ stats! {
 impl Stats {
     /// Whether the books balance.
     fn books_balance(&self) -> bool {
-        self.balance
+        self.core.books_balance()
     }
 
     /// The counters by name.
@@ -54,13 +54,7 @@ impl Stats {
     }
 
     fn __str__(&self) -> String {
-        let mut table = String::new();
-        for (name, count) in self.fields() {
-            // Writing to a String cannot fail.
-            let _ = writeln!(table, "{name:<18}{count:>12}");
-        }
-        table.truncate(table.trim_end().len());
-        table
+        self.core.to_string()
     }
 }
 
