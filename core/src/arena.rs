@@ -85,6 +85,8 @@ struct Depot {
     chunks: Vec<Chunk>,
     /// The one that has blocks left which were never handed out.
     carving: Option<Chunk>,
+    /// Blocks that exist: free, or owned by somebody.
+    carved: usize,
     /// Pools alive, and what they may queue and run together.
     pools: usize,
     demand: usize,
@@ -99,6 +101,7 @@ static DEPOT: Mutex<Depot> = Mutex::new(Depot {
     free: Vec::new(),
     chunks: Vec::new(),
     carving: None,
+    carved: 0,
     pools: 0,
     demand: 0,
     trim_above: SPARE,
@@ -160,7 +163,9 @@ impl Magazine {
                 depot.free.push(block);
             }
         }
-        if depot.free.len() > depot.trim_above {
+        // Without a pool, the last blocks to come back take everything along.
+        let last = depot.pools == 0 && depot.carved - depot.free.len() < CHUNK_BLOCKS;
+        if last || depot.free.len() > depot.trim_above {
             depot.trim();
         }
     }
@@ -192,6 +197,7 @@ impl Depot {
         // it before it is ever read also saves the second page fault of a page read first.
         unsafe { (&raw mut (*block.as_ptr()).word).write(AtomicU64::new(0)) };
         header.carved += 1;
+        self.carved += 1;
         if header.carved == CHUNK_BLOCKS {
             self.carving = None;
         }
@@ -271,7 +277,9 @@ impl Depot {
                 }
             }
         }
+        let before = self.free.len();
         self.free.retain(|block| !header(chunk_of(*block)).go);
+        self.carved -= before - self.free.len();
         let mut carving = self.carving.take();
         self.chunks.retain(|chunk| {
             let go = header(*chunk).go;
