@@ -574,7 +574,7 @@ fn prefetch(task: *mut Slot) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches nothing; the pointer need not even be valid.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(task.cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(task.cast());
     };
     #[cfg(not(target_arch = "x86_64"))]
     let _ = task;

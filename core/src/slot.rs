@@ -677,7 +677,7 @@ impl Slot {
         }
         // Most answers come within some hundred nanoseconds: spin, then let others run, then sleep.
         for round in 0..SPINS {
-            for _ in 0..(1 << round.min(5)) {
+            for _ in 0..(1 << round) {
                 spin_hint();
             }
             if there(self.load()) {
@@ -717,8 +717,8 @@ impl Slot {
     }
 }
 
-const SPINS: u32 = 8;
-const YIELDS: u32 = 8;
+const SPINS: u32 = 5;
+const YIELDS: u32 = 16;
 
 /// Wakes a waker; a panic in somebody's executor stays out of ours.
 /// Its destructor is user code as well, and runs under the same guard.

@@ -86,6 +86,7 @@ impl Worker {
         let queue = &shared.queue;
         let parker = Arc::new(Parker::here());
         let mut searching = false;
+        let mut pace = Pace::default();
         loop {
             // Pairs with the fence in `Shared::look_for_overdue`: it sees that the task has left, or we see the mark.
             full_fence_after_rmw();
@@ -95,6 +96,7 @@ impl Worker {
             // Read before the pop: after `close` returned, an empty queue stays empty.
             let closed = queue.is_closed();
             if let Some((task, more)) = queue.pop(&record.own.current) {
+                pace.found(more);
                 if searching {
                     searching = false;
                     shared.idle.stop_searching(|| more || !queue.looks_empty());
@@ -110,7 +112,7 @@ impl Worker {
                 break;
             }
             slot::guard("the host's wait", || {
-                wait(&mut || searching = self.rest(&parker, searching))
+                wait(&mut || searching = self.rest(&parker, searching, &mut pace))
             });
         }
         if searching {
@@ -119,13 +121,13 @@ impl Worker {
     }
 
     /// There was nothing to do: looks around a little, then sleeps until woken. Whether it is searching then.
-    fn rest(&self, parker: &Arc<Parker>, mut searching: bool) -> bool {
+    fn rest(&self, parker: &Arc<Parker>, mut searching: bool, pace: &mut Pace) -> bool {
         let (queue, idle) = (&self.shared.queue, &self.shared.idle);
         let something = || !queue.looks_empty() || queue.is_closed();
         if !searching {
             searching = idle.start_searching(false);
         }
-        if searching && look_around(something) {
+        if searching && look_around(pace.first_pause(), something) {
             return true;
         }
         idle.go_idle(parker, searching, something);
@@ -156,19 +158,60 @@ impl fmt::Debug for Worker {
 /// Far more than the coarse clock is behind (a tick of the kernel, 4 to 10 ms).
 const COARSE_LAG: u64 = 50 * clock::MS;
 
-const SPINS: u32 = 7;
-const YIELDS: u32 = 8;
+/// How soon a worker that has run out of work looks at the queue again.
+///
+/// A stream of small tasks goes faster if the worker lets some gather: each look takes the producers' cache line away
+/// from them. Somebody who submits one task and waits for it wants it seen at once. Which of the two it is shows by
+/// whether a long pause gathers more than one task; that is tried every so often.
+#[derive(Default)]
+struct Pace {
+    rests: u32,
+    /// One at a time: long pauses gather nothing.
+    single: bool,
+    /// The last rest began with a long pause, and nothing has been found since.
+    tried: bool,
+}
 
-/// Waits a little for work: spins with growing pauses, so that the producers keep their cache lines, then lets
-/// other threads run.
-fn look_around(found: impl Fn() -> bool) -> bool {
-    for round in 0..SPINS {
-        for _ in 0..(1 << round) {
+/// In turns of the spin hint: about as long as the producers need for a handful of tasks.
+const LONG_PAUSE: u32 = 64;
+const TRY_EVERY: u32 = 16;
+const MAX_PAUSE: u32 = 128;
+/// Waited for one at a time, worker and waiter may share a processor: let the other run soon.
+const MAX_PAUSE_SINGLE: u32 = 16;
+const YIELDS: u32 = 16;
+
+impl Pace {
+    fn first_pause(&mut self) -> u32 {
+        self.rests = self.rests.wrapping_add(1);
+        self.tried = !self.single || self.rests % TRY_EVERY == 0;
+        if self.tried { LONG_PAUSE } else { 1 }
+    }
+
+    #[inline(always)]
+    fn found(&mut self, more: bool) {
+        if self.tried {
+            self.tried = false;
+            self.single = !more;
+        }
+    }
+}
+
+/// Waits a little for work: spins with growing pauses, then lets other threads run.
+fn look_around(first_pause: u32, found: impl Fn() -> bool) -> bool {
+    let mut pause = first_pause;
+    let longest = if first_pause == LONG_PAUSE {
+        MAX_PAUSE
+    } else {
+        MAX_PAUSE_SINGLE
+    };
+    while pause <= longest {
+        for _ in 0..pause {
             spin_hint();
         }
         if found() {
             return true;
         }
+        pause *= 2;
     }
     for _ in 0..YIELDS {
         thread::yield_now();
