@@ -183,7 +183,7 @@ const YIELDS: u32 = 16;
 impl Pace {
     fn first_pause(&mut self) -> u32 {
         self.rests = self.rests.wrapping_add(1);
-        self.tried = !self.single || self.rests % TRY_EVERY == 0;
+        self.tried = !self.single || self.rests.is_multiple_of(TRY_EVERY);
         if self.tried { LONG_PAUSE } else { 1 }
     }
 
