@@ -9,7 +9,8 @@
 //! 1. The timer thread alone moves the phase past `Draining`, and holds the pool until the books balance; so
 //!    whoever has won a task and not counted it finds the pool alive.
 //! 2. From `Abandoned` on no task is queued, and no running one is without outcome.
-//! 3. Nothing here waits for a callback: a shutdown returns at its drain deadline plus [`GRACE`].
+//! 3. Nothing here waits for a callback: a shutdown returns at its drain deadline plus [`GRACE`]. Only threads that
+//!    have left the pool's code and are not yet gone are waited for longer, up to [`JOIN`].
 //!
 //! Lock order: `life`, then the registry's or the timer's (leaves). Hooks and wakers run with none held.
 

@@ -1,10 +1,10 @@
 //! The worker: take, check, run, answer, account; sleep when there is nothing to do.
 //!
 //! Invariants:
-//! 1. `current` names the task from before anyone could miss it (the queue sets it) until all user code of the
-//!    task has run on this thread; then it is cleared before the reference goes.
+//! 1. `current` names the task from before anyone could miss it (the queue sets it) for as long as user code of the
+//!    task runs on this thread. It is clear while the worker answers, which runs none, and before its reference goes.
 //! 2. A worker that publishes an outcome and then finds nothing to do has announced that it searches before it
-//!    published: the waiter's next submit wakes nobody.
+//!    published: the waiter's next submit wakes nobody. It takes that back before it runs user code.
 //! 3. A worker ends when the pool is closed and its queue is empty, or when its callback returns after another
 //!    thread took its place.
 
