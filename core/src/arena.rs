@@ -307,7 +307,7 @@ impl Depot {
 
 /// Asks for the line of a block that will be written soon.
 #[inline(always)]
-fn prefetch(block: Option<BlockPtr>) {
+pub(crate) fn prefetch(block: Option<BlockPtr>) {
     #[cfg(target_arch = "x86_64")]
     if let Some(block) = block {
         // SAFETY: a prefetch touches nothing; the pointer need not even be valid.

@@ -63,15 +63,23 @@ struct Inner {
     /// Pointers to live children: each leaves, under this lock, before it is freed.
     children: Slab<ChildPtr>,
     watchers: Slab<Watcher>,
+    /// How tasks are ended: the same for all. This module knows of them only that they are.
+    end: Option<EndTasks>,
 }
+
+/// Ends tasks, at most [`BATCH`], because of a reason, and empties the first list. Into the second one go references
+/// whose drop may run user code.
+pub(crate) type EndTasks = fn(&mut Vec<SlotRef>, &CancelReason, &mut Vec<SlotRef>);
+
+/// How many tasks of a cancelled token are ended together.
+pub(crate) const BATCH: usize = 64;
 
 /// A child in its parent's list. Upgrading it needs the parent's lock.
 struct ChildPtr(std::sync::Weak<Node>);
 
 /// Who is told when a token is cancelled.
 pub(crate) enum Watcher {
-    /// A task, and how to end it.
-    Task(SlotRef, fn(&SlotRef, &CancelReason)),
+    Task(SlotRef),
     Thread(Arc<Parker>),
     Waker(Waker),
 }
@@ -175,9 +183,10 @@ impl CancellationToken {
     /// runs user code.
     pub(crate) fn cancel_and_keep(&self, reason: CancelReason) -> Vec<SlotRef> {
         let mut told = Vec::new();
+        let mut batch = Vec::new();
         let mut work: Vec<Arc<Node>> = vec![Arc::clone(&self.node)];
         while let Some(node) = work.pop() {
-            let watchers = {
+            let (watchers, end) = {
                 let mut inner = node.inner.lock();
                 if node.cancelled.load(Ordering::Relaxed) {
                     drop(inner);
@@ -188,10 +197,23 @@ impl CancellationToken {
                 node.cancelled.store(true, Ordering::Release);
                 // A child that is being dropped cannot be upgraded, and needs no telling.
                 work.extend(inner.children.iter().filter_map(|(_, child)| child.0.upgrade()));
-                std::mem::take(&mut inner.watchers)
+                (std::mem::take(&mut inner.watchers), inner.end)
             };
             for (_, watcher) in watchers {
-                told.extend(watcher.tell(&reason));
+                match watcher {
+                    Watcher::Task(task) => {
+                        task.prefetch();
+                        batch.push(task);
+                        if let Some(end) = end.filter(|_| batch.len() == BATCH) {
+                            end(&mut batch, &reason, &mut told);
+                        }
+                    }
+                    Watcher::Thread(parker) => parker.unpark(),
+                    Watcher::Waker(waker) => slot::wake(waker),
+                }
+            }
+            if let Some(end) = end.filter(|_| !batch.is_empty()) {
+                end(&mut batch, &reason, &mut told);
             }
             // If this was the node's last reference, its drop must not recurse.
             drop(Self::from_node(node));
@@ -265,11 +287,16 @@ impl CancellationToken {
 
     /// Registers a watcher, or answers the reason if the token was cancelled by a call.
     pub(crate) fn watch(&self, watcher: Watcher) -> Result<usize, (Watcher, CancelReason)> {
+        self.insert(watcher, |_| ())
+    }
+
+    fn insert(&self, watcher: Watcher, more: impl FnOnce(&mut Inner)) -> Result<usize, (Watcher, CancelReason)> {
         let mut inner = self.node.inner.lock();
-        match self.node.told() {
-            Some(reason) => Err((watcher, reason)),
-            None => Ok(inner.watchers.insert(watcher)),
+        if let Some(reason) = self.node.told() {
+            return Err((watcher, reason));
         }
+        more(&mut inner);
+        Ok(inner.watchers.insert(watcher))
     }
 
     /// Takes a watcher out again, unless it has been told.
@@ -286,33 +313,15 @@ impl CancellationToken {
     }
 
     /// Puts a task under this token. If the token was cancelled, the reason comes back.
-    pub(crate) fn link(
-        &self,
-        task: SlotRef,
-        end: fn(&SlotRef, &CancelReason),
-    ) -> Result<Link, (SlotRef, CancelReason)> {
-        match self.watch(Watcher::Task(task, end)) {
+    pub(crate) fn link(&self, task: SlotRef, end: EndTasks) -> Result<Link, (SlotRef, CancelReason)> {
+        match self.insert(Watcher::Task(task), |inner| inner.end = Some(end)) {
             Ok(key) => Ok(Link {
                 token: self.clone(),
                 key,
             }),
-            Err((Watcher::Task(task, _), reason)) => Err((task, reason)),
+            Err((Watcher::Task(task), reason)) => Err((task, reason)),
             Err(_) => unreachable!("a watcher comes back as it went in"),
         }
-    }
-}
-
-impl Watcher {
-    fn tell(self, reason: &CancelReason) -> Option<SlotRef> {
-        match self {
-            Watcher::Task(task, end) => {
-                end(&task, reason);
-                return Some(task);
-            }
-            Watcher::Thread(parker) => parker.unpark(),
-            Watcher::Waker(waker) => slot::wake(waker),
-        }
-        None
     }
 }
 

@@ -104,14 +104,7 @@ impl Delivery {
     #[cold]
     fn run_leftovers(&self) {
         let crew = self.crew.clone();
-        let name = self.thread_name.clone();
-        if let Err(error) = thread::Builder::new().name(name).spawn(move || crew.drain()) {
-            say(
-                log::Level::Error,
-                format_args!("a thread for late destructors could not be created ({error}); they run here"),
-            );
-            self.crew.drain();
-        }
+        run_alone(self.thread_name.clone(), move || crew.drain());
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -141,6 +134,29 @@ impl Delivery {
 
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.handles.lock())
+    }
+}
+
+/// Runs what no delivery thread is left for, or none can be reached for, on a thread of its own.
+#[cold]
+pub(crate) fn run_alone(thread_name: String, work: impl FnOnce() + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let theirs = work.clone();
+    let run = move || {
+        let work = theirs.lock().take();
+        if let Some(work) = work {
+            work();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name(thread_name).spawn(run) {
+        say(
+            log::Level::Error,
+            format_args!("a thread for late destructors and callbacks could not be created ({error}); they run here"),
+        );
+        let work = work.lock().take();
+        if let Some(work) = work {
+            work();
+        }
     }
 }
 

@@ -15,11 +15,14 @@
 //!    nobody takes those, but one that is slow to come (a future that is not polled) holds up nobody else. At most
 //!    one thread is being woken at a time; when it has pushed, or leaves, it wakes the next. A place that becomes
 //!    free is announced (`gone`), then waiters are looked for (`blocked`); a producer announces itself, then
-//!    looks for a place. So no place is lost ([`full_fence`] on both sides).
+//!    looks for a place. So no place is lost: there is a [`full_fence`] on both sides, and the producer's look is under
+//!    the consumer lock, for those who take both steps under that lock.
+//! 6. A task that is ended where it is taken out is counted under the same lock (`ended`), before its outcome can be seen.
 //!
 //! Lock order: producer lock, consumer lock, each alone or in this order; `waiting` before both. No user code,
 //! no allocation of users' types and no wake-up under the two short locks.
 
+use crate::error::Outcome;
 use crate::slot::{Slot, SlotRef};
 use crate::sync::{
     Arc, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Padded, Parker, ShortLock, full_fence,
@@ -72,6 +75,8 @@ struct Consumer {
     gone: u64,
     /// Entries before this position have been looked at by the timer.
     swept: u64,
+    /// Tasks that were counted as ended where they were taken out.
+    ended: [u64; Outcome::ALL.len()],
 }
 
 /// Read by workers that look for work.
@@ -162,6 +167,8 @@ pub(crate) struct Depth {
     pub(crate) pushed: u64,
     pub(crate) direct: u64,
     pub(crate) queued: u64,
+    /// Counted as ended here, and nowhere else.
+    pub(crate) ended: [u64; Outcome::ALL.len()],
 }
 
 impl Queue {
@@ -187,6 +194,7 @@ impl Queue {
                     tail: 0,
                     gone: 0,
                     swept: 0,
+                    ended: [0; Outcome::ALL.len()],
                 }),
                 head: AtomicU64::new(0),
                 gone: AtomicU64::new(0),
@@ -219,18 +227,19 @@ impl Queue {
     /// Puts a task at the end, unless the places that are left are spoken for by producers that wait for room.
     #[inline]
     pub(crate) fn push(&self, task: NonNull<Slot>) -> Result<(), NoPush> {
-        self.push_behind(task, self.blocked.load(Ordering::Relaxed) as u64)
+        let others = self.blocked.load(Ordering::Relaxed) as u64;
+        self.push_behind(task, others, |consumer| consumer.gone.load(Ordering::Acquire))
     }
 
-    /// Puts a task at the end if that leaves so many places for others.
+    /// Puts a task at the end if that leaves so many places for others. `gone` looks again how many places came free.
     #[inline(always)]
-    fn push_behind(&self, task: NonNull<Slot>, others: u64) -> Result<(), NoPush> {
+    fn push_behind(&self, task: NonNull<Slot>, others: u64, gone: impl Fn(&ConsumerSide) -> u64) -> Result<(), NoPush> {
         let mut p = self.producer.lock.lock();
         if p.closed {
             return Err(NoPush::Closed);
         }
         if p.pushed - p.gone + others >= self.capacity {
-            p.gone = self.consumer.gone.load(Ordering::Acquire);
+            p.gone = gone(&self.consumer);
             if p.pushed - p.gone + others >= self.capacity {
                 return Err(NoPush::Full);
             }
@@ -322,27 +331,69 @@ impl Queue {
         }
     }
 
-    /// Takes an ended task out of the middle: the ring's reference, unless a worker has popped it.
-    pub(crate) fn remove(&self, task: &Slot) -> Option<SlotRef> {
+    /// Takes an ended task out of the middle, unless a worker has popped it. If it was there, the ring's reference is
+    /// the caller's now.
+    pub(crate) fn take_out(&self, task: &Slot) -> bool {
         let mut c = self.consumer.lock.lock();
+        let Some(entry) = self.entry(&c, task) else {
+            return false;
+        };
+        entry.store(std::ptr::null_mut(), Ordering::Relaxed);
+        c.gone += 1;
+        self.consumer.gone.store(c.gone, Ordering::Release);
+        true
+    }
+
+    /// [`take_out`](Self::take_out), and the task is counted as ended; `more` is called under the lock with whether a
+    /// producer waits for the place.
+    #[inline]
+    pub(crate) fn take_out_counted<R>(&self, task: &Slot, outcome: Outcome, more: impl FnOnce(bool) -> R) -> (bool, R) {
+        let mut c = self.consumer.lock.lock();
+        let entry = self.entry(&c, task);
+        if let Some(entry) = entry {
+            entry.store(std::ptr::null_mut(), Ordering::Relaxed);
+            c.gone += 1;
+            self.consumer.gone.store(c.gone, Ordering::Release);
+        }
+        c.ended[outcome as usize] += 1;
+        let wanted = entry.is_some() && self.blocked() != 0;
+        (entry.is_some(), more(wanted))
+    }
+
+    /// Ends tasks, counts them, and takes them out, all under one lock, so that nobody sees an ended task before it is
+    /// counted. `end` gives up the task's reference in the ring with it, if told that there is one; it answers whether it
+    /// was the one to end the task.
+    pub(crate) fn end_all<'t>(
+        &self,
+        outcome: Outcome,
+        tasks: impl Iterator<Item = &'t mut Option<SlotRef>>,
+        end: impl Fn(&mut Option<SlotRef>, bool) -> bool,
+    ) {
+        let mut c = self.consumer.lock.lock();
+        for task in tasks {
+            let entry = task.as_ref().and_then(|task| self.entry(&c, task));
+            if end(task, entry.is_some()) {
+                c.ended[outcome as usize] += 1;
+                if let Some(entry) = entry {
+                    entry.store(std::ptr::null_mut(), Ordering::Relaxed);
+                    c.gone += 1;
+                }
+            }
+        }
+        self.consumer.gone.store(c.gone, Ordering::Release);
+    }
+
+    /// Where a task stands in the ring, if it does. Under the consumer lock.
+    #[inline(always)]
+    fn entry(&self, c: &Consumer, task: &Slot) -> Option<&Entry> {
+        // Of an entry that is there, `tail` is above its position.
         let tail = self.producer.tail.load(Ordering::Acquire);
         let offset = task.position().wrapping_sub(c.head) & crate::slot::POS_MASK;
         if offset >= tail - c.head {
             return None;
         }
         let entry = self.ring().at(c.head + offset);
-        let there = entry.load(Ordering::Relaxed);
-        if !std::ptr::eq(there, task) {
-            return None;
-        }
-        entry.store(std::ptr::null_mut(), Ordering::Relaxed);
-        c.gone += 1;
-        self.consumer.gone.store(c.gone, Ordering::Release);
-        drop(c);
-        NonNull::new(there).map(|slot| {
-            // SAFETY: the ring owned a reference, which is ours now (invariant 1).
-            unsafe { SlotRef::from_raw(slot) }
-        })
+        std::ptr::eq(entry.load(Ordering::Relaxed), task).then_some(entry)
     }
 
     /// Takes the oldest task for somebody who is not a worker. `won` is asked under the lock whether the caller
@@ -379,6 +430,7 @@ impl Queue {
             pushed: p.pushed,
             direct: p.direct,
             queued: p.pushed - c.gone,
+            ended: c.ended,
         }
     }
 
@@ -517,7 +569,8 @@ impl Queue {
             return Err(NoPush::Closed);
         };
         waiting.has_come(key);
-        match self.push_behind(task, rank as u64) {
+        // Under the consumer lock: who frees a place under that lock later sees that this producer waits (invariant 5).
+        match self.push_behind(task, rank as u64, |consumer| consumer.lock.lock().gone) {
             Err(NoPush::Full) => {
                 // Whoever frees a place after this look at the room takes this lock to announce it.
                 waiting.woken_below = waiting.woken_below.min(key);

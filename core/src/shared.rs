@@ -468,8 +468,9 @@ impl Shared {
                 if self.all_gone() {
                     return true;
                 }
-                if self.queue.depth().queued == 0 && self.threads_running() == 0 {
-                    // What is left is a winner between two steps, or the delivery thread: nobody will tell.
+                if self.threads_running() == 0 {
+                    // What is left is queued and will be ended from outside, or is a winner between two steps, or the
+                    // delivery thread: nobody will tell.
                     self.timer.at(now + MS, Event::Progress);
                 }
                 false
@@ -629,6 +630,9 @@ impl Shared {
         let depth = self.queue.depth();
         stats.submitted = depth.pushed + depth.direct;
         stats.queued = depth.queued;
+        for (sum, count) in ended.iter_mut().zip(depth.ended) {
+            *sum += count;
+        }
         stats.set_outcomes(std::mem::take(&mut ended));
         stats.running = stats.submitted.saturating_sub(stats.ended() + stats.queued);
         stats.workers = workers as u64;

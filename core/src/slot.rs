@@ -85,6 +85,17 @@ pub(crate) fn ended(word: u64) -> bool {
     word & STATE >= FIRST_ENDED
 }
 
+/// The bits of a reason that fits into the word.
+pub(crate) fn reason_in_word(reason: &CancelReason) -> Option<u64> {
+    match reason {
+        CancelReason::Requested => Some(REASON_REQUESTED),
+        CancelReason::CallerLeft => Some(REASON_CALLER_LEFT),
+        CancelReason::Dropped => Some(REASON_DROPPED),
+        CancelReason::DeadlineExceeded => Some(REASON_DEADLINE),
+        CancelReason::Signal(_) | CancelReason::Custom(_) => None,
+    }
+}
+
 #[inline(always)]
 fn refs(word: u64) -> u64 {
     (word & REFS) >> REF_SHIFT
@@ -377,7 +388,7 @@ impl Slot {
         }
     }
 
-    /// QUEUED or RUNNING -> FINISHING: the state it was in, if the caller is the winner.
+    /// QUEUED or RUNNING -> FINISHING: the word as it was, if the caller is the winner.
     #[inline]
     pub(crate) fn win(&self) -> Option<u64> {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -390,22 +401,36 @@ impl Slot {
                 .word
                 .compare_exchange_weak(word, word + (FINISHING - from), Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => return Some(from),
+                Ok(_) => return Some(word),
                 Err(now) => word = now,
             }
         }
     }
 
     /// Keeps the reason of a cancellation until [`publish`](Self::publish). Only the winner calls it.
-    fn keep_reason(&self, reason: &CancelReason) -> u64 {
-        match reason {
-            CancelReason::Requested => REASON_REQUESTED,
-            CancelReason::CallerLeft => REASON_CALLER_LEFT,
-            CancelReason::Dropped => REASON_DROPPED,
-            CancelReason::DeadlineExceeded => REASON_DEADLINE,
-            CancelReason::Signal(_) | CancelReason::Custom(_) => {
-                let _ = self.side_or_new().reason.set(reason.clone());
-                REASON_ELSEWHERE
+    pub(crate) fn keep_reason(&self, reason: &CancelReason) -> u64 {
+        reason_in_word(reason).unwrap_or_else(|| {
+            let _ = self.side_or_new().reason.set(reason.clone());
+            REASON_ELSEWHERE
+        })
+    }
+
+    /// QUEUED -> cancelled in one step, with `leave` references of the caller's: if the task is still queued, nobody
+    /// waits for it, it is in no wheel, and a reference remains. Whether it did.
+    #[inline(always)]
+    pub(crate) fn cancel_queued(&self, reason: u64, leave: u64) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if state(word) != QUEUED || word & (WAITERS | TIMED) != 0 || refs(word) <= leave {
+                return false;
+            }
+            let new = (word + (state_of(Outcome::Cancelled) - QUEUED) + (reason << REASON_SHIFT)) - leave * REF;
+            match self
+                .word
+                .compare_exchange_weak(word, new | RELEASED, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => word = now,
             }
         }
     }
@@ -444,6 +469,25 @@ impl Slot {
                         last: leaving && refs(new) == 0,
                     };
                 }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// FINISHING -> ended, by the winner of a task whose callback is gone; `leave` references of the winner's, not all
+    /// there are, go with it. Whether there are waiters.
+    #[inline]
+    pub(crate) fn publish_and_leave(&self, outcome: Outcome, reason: u64, leave: u64) -> bool {
+        let add = state_of(outcome) - FINISHING + (reason << REASON_SHIFT);
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            debug_assert!(state(word) == FINISHING && refs(word) > leave);
+            let new = ((word + add) | RELEASED) - leave * REF;
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return word & WAITERS != 0,
                 Err(now) => word = now,
             }
         }
@@ -927,6 +971,12 @@ impl std::ops::Deref for SlotRef {
 }
 
 impl SlotRef {
+    /// Asks for the task's cache line, which will be changed soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        arena::prefetch(Some(self.0.cast()));
+    }
+
     /// One more reference for a user's handle. Few enough that the pool's own always fit.
     pub(crate) fn clone_for_handle(&self) -> Self {
         // Like `Arc`: only a program that leaks handles gets here, and going on would free a live task.

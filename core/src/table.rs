@@ -46,8 +46,25 @@ pub(crate) fn free(number: u16) {
 /// The caller has moved a task of this pool to FINISHING and has not counted it.
 #[inline]
 pub(crate) unsafe fn pool_of_won(number: u16) -> Arc<Shared> {
+    // SAFETY: as the caller says.
+    share(unsafe { lent_pool_of_won(number) })
+}
+
+/// [`pool_of_won`], only until the caller counts the task.
+///
+/// # Safety
+/// As [`pool_of_won`]; what comes back is not used after the task has been counted.
+#[inline]
+pub(crate) unsafe fn lent_pool_of_won<'a>(number: u16) -> &'a Shared {
     let pool = TABLE[number as usize].load(Ordering::Acquire);
-    // SAFETY: the pool lives (the module's invariant), and its pointer came from `Arc::as_ptr`.
+    // SAFETY: the pool lives (the module's invariant).
+    unsafe { &*pool }
+}
+
+/// A reference of one's own to a pool that is alive.
+#[inline]
+pub(crate) fn share(pool: &Shared) -> Arc<Shared> {
+    // SAFETY: every `Shared` stands in an `Arc` (`Shared::new`), and this one has not been dropped.
     unsafe {
         Arc::increment_strong_count(pool);
         Arc::from_raw(pool)
