@@ -41,7 +41,7 @@ fn idle(ctl: u32) -> u32 {
 }
 
 impl Idle {
-    /// After a push: wakes a worker if nobody would see the task. False if there is no worker to wake and
+    /// After a push: wakes a worker if nobody would see the task. Begins with a full fence. False if there is no worker to wake and
     /// nobody searches.
     #[inline(always)]
     pub(crate) fn notify(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::queue::{InLine, NoPush};
 use crate::shared::Shared;
 use crate::slot::{QUEUED, Side, Slot, SlotRef};
-use crate::sync::{Arc, Ordering, spin_hint, thread};
+use crate::sync::{Arc, Ordering, full_fence, spin_hint, thread};
 use crate::task::{Callback, CancelOnDrop, Plain, Table, Task, WithContext, put, undo};
 use crate::worker;
 use std::any::type_name;
@@ -161,6 +161,7 @@ fn place(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Patie
 #[inline]
 fn placed(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) {
     let awake = shared.idle.notify();
+    // There was a full fence in `notify`.
     if plan.due != NEVER {
         shared.timer.arm(plan.due, plan.now);
     }
@@ -196,6 +197,7 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
             }
             worker::run_by_caller(shared, task, || {
                 if plan.due != NEVER {
+                    full_fence();
                     shared.timer.arm(plan.due, plan.now);
                 }
             });

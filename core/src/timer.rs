@@ -70,10 +70,9 @@ impl Timer {
         }
     }
 
-    /// After a task due at `due` (nanoseconds) was made visible at about `now`.
+    /// After a task due at `due` (nanoseconds) was made visible at about `now`, and a full fence (invariant 1).
     #[inline]
     pub(crate) fn arm(&self, due: u64, now: u64) {
-        full_fence();
         let check = due.min(now + CHECK_WITHIN);
         if self.next_check.load(Ordering::Relaxed) > check {
             self.plan(check);
