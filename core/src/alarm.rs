@@ -8,7 +8,7 @@
 
 use crate::clock::{self, NEVER};
 use crate::slot;
-use crate::sync::{Condvar, Mutex, thread};
+use crate::sync::{Condvar, Mutex, global, thread};
 use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
@@ -19,12 +19,14 @@ struct Alarms {
     list: BTreeMap<(u64, u64), Waker>,
 }
 
-static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
-    running: false,
-    next: 0,
-    list: BTreeMap::new(),
-});
-static CHANGED: Condvar = Condvar::new();
+global! {
+    static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
+        running: false,
+        next: 0,
+        list: BTreeMap::new(),
+    });
+    static CHANGED: Condvar = Condvar::new();
+}
 
 /// Wakes a waker at its time, unless dropped before.
 #[derive(Debug)]

@@ -16,26 +16,28 @@
 //!
 //! Lock order: the depot's lock is a leaf.
 
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, full_fence};
+use crate::sync::{AtomicU64, AtomicUsize, MODEL, Mutex, MutexGuard, Ordering, full_fence, global, local};
 use std::alloc::{Layout, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 
-/// Bytes of a block.
-pub(crate) const BLOCK: usize = 64;
+/// Bytes of a block. (The atomics of a model checker are larger.)
+pub(crate) const BLOCK: usize = if MODEL { 1024 } else { 64 };
 
 /// A block: the word that stays valid for ever, and the rest.
-#[repr(C, align(64))]
+#[repr(C)]
+#[cfg_attr(not(all(test, any(loom, shuttle))), repr(align(64)))]
+#[cfg_attr(all(test, any(loom, shuttle)), repr(align(1024)))]
 pub(crate) struct Block {
     pub(crate) word: AtomicU64,
-    _rest: [u8; BLOCK - 8],
+    _rest: [u8; BLOCK - size_of::<AtomicU64>()],
 }
 
-const CHUNK_BLOCKS: usize = 1024;
+const CHUNK_BLOCKS: usize = if MODEL { 4 } else { 1024 };
 const CHUNK: usize = CHUNK_BLOCKS * BLOCK;
-const BATCH: usize = 32;
+const BATCH: usize = if MODEL { 1 } else { 32 };
 /// Free blocks always kept, whatever the pools' capacities: under this, giving back is not worth the search.
-const SPARE: usize = 4 * CHUNK_BLOCKS;
+const SPARE: usize = if MODEL { 0 } else { 4 * CHUNK_BLOCKS };
 
 type BlockPtr = NonNull<Block>;
 
@@ -48,10 +50,8 @@ struct Magazine {
 /// A thread's magazine, given to the depot when the thread ends.
 struct Local(UnsafeCell<Magazine>);
 
-thread_local! {
-    static LOCAL: Local = const {
-        Local(UnsafeCell::new(Magazine { len: 0, blocks: [None; 2 * BATCH] }))
-    };
+local! {
+    static LOCAL: Local = Local(UnsafeCell::new(Magazine { len: 0, blocks: [None; 2 * BATCH] }));
 }
 
 /// The first block of a chunk, which is never handed out. Chunks are aligned to their size, so a block's address
@@ -68,7 +68,7 @@ struct Header {
 
 type Chunk = NonNull<Header>;
 
-const _: () = assert!(size_of::<Header>() == BLOCK);
+const _: () = assert!(size_of::<Header>() <= BLOCK && size_of::<Block>() == BLOCK);
 
 fn chunk_of(block: BlockPtr) -> Chunk {
     let start = block
@@ -97,18 +97,20 @@ struct Depot {
 // SAFETY: the depot owns the blocks it points to (invariant 2).
 unsafe impl Send for Depot {}
 
-static DEPOT: Mutex<Depot> = Mutex::new(Depot {
-    free: Vec::new(),
-    chunks: Vec::new(),
-    carving: None,
-    carved: 0,
-    pools: 0,
-    demand: 0,
-    trim_above: SPARE,
-});
+global! {
+    static DEPOT: Mutex<Depot> = Mutex::new(Depot {
+        free: Vec::new(),
+        chunks: Vec::new(),
+        carving: None,
+        carved: 0,
+        pools: 0,
+        demand: 0,
+        trim_above: SPARE,
+    });
 
-/// Observers at work (invariant 3).
-static PINS: AtomicUsize = AtomicUsize::new(0);
+    /// Observers at work (invariant 3).
+    static PINS: AtomicUsize = AtomicUsize::new(0);
+}
 
 /// While one is held, no block's memory goes away.
 #[derive(Debug)]
@@ -174,7 +176,9 @@ impl Magazine {
 impl Drop for Local {
     fn drop(&mut self) {
         let magazine = self.0.get_mut();
-        magazine.give(magazine.len, DEPOT.lock());
+        if magazine.len != 0 {
+            magazine.give(magazine.len, DEPOT.lock());
+        }
     }
 }
 
@@ -204,34 +208,9 @@ impl Depot {
         block
     }
 
-    /// Chunks come from the system directly: the allocator would keep those it is given back.
     #[cold]
     fn add_chunk(&mut self) -> Chunk {
-        // Twice the size holds an aligned chunk; the rest goes back.
-        // SAFETY: an anonymous private mapping at an address of the system's choice touches nobody's memory.
-        let mapped = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                2 * CHUNK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if mapped == libc::MAP_FAILED {
-            handle_alloc_error(Layout::new::<[Block; CHUNK_BLOCKS]>());
-        }
-        let before = mapped.addr().wrapping_neg() & (CHUNK - 1);
-        // SAFETY: `before < CHUNK`, so `before + CHUNK` lies within the mapping; what is unmapped is the rest of it.
-        let start = unsafe {
-            let start = mapped.byte_add(before);
-            if before > 0 {
-                libc::munmap(mapped, before);
-            }
-            libc::munmap(start.byte_add(CHUNK), CHUNK - before);
-            start.cast::<Header>()
-        };
+        let start = map_chunk();
         // SAFETY: fresh memory of a header's size and alignment, not at address zero.
         let chunk = unsafe {
             start.write(Header {
@@ -285,9 +264,9 @@ impl Depot {
             let go = header(*chunk).go;
             if go {
                 carving = carving.filter(|carving| carving != chunk);
-                // SAFETY: mapped by `add_chunk` with this size; every block carved from it was in `free`, so
-                // nobody owns one (invariant 2), and nobody looks at one (invariant 3).
-                unsafe { libc::munmap(chunk.as_ptr().cast(), CHUNK) };
+                // SAFETY: came from `map_chunk`; every block carved from it was in `free`, so nobody owns one
+                // (invariant 2), and nobody looks at one (invariant 3).
+                unsafe { unmap_chunk(*chunk) };
             }
             !go
         });
@@ -304,6 +283,92 @@ impl Depot {
         }
     }
 }
+
+/// Chunks come from the system directly: the allocator would keep those it is given back.
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn map_chunk() -> *mut Header {
+    // Twice the size holds an aligned chunk; the rest goes back.
+    // SAFETY: an anonymous private mapping at an address of the system's choice touches nobody's memory.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            2 * CHUNK,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        handle_alloc_error(Layout::new::<[Block; CHUNK_BLOCKS]>());
+    }
+    let before = mapped.addr().wrapping_neg() & (CHUNK - 1);
+    // SAFETY: `before < CHUNK`, so `before + CHUNK` lies within the mapping; what is unmapped is the rest of it.
+    unsafe {
+        let start = mapped.byte_add(before);
+        if before > 0 {
+            libc::munmap(mapped, before);
+        }
+        libc::munmap(start.byte_add(CHUNK), CHUNK - before);
+        start.cast::<Header>()
+    }
+}
+
+/// # Safety
+/// `chunk` came from [`map_chunk`], and nobody uses it any more.
+#[cfg(not(all(test, any(loom, shuttle))))]
+unsafe fn unmap_chunk(chunk: Chunk) {
+    // SAFETY: as the caller says.
+    unsafe { libc::munmap(chunk.as_ptr().cast(), CHUNK) };
+}
+
+/// The chunks of models, which are smaller than a page, and go with their execution.
+#[cfg(all(test, any(loom, shuttle)))]
+mod model {
+    use super::{CHUNK, Chunk, DEPOT, Depot, Header, Layout, handle_alloc_error};
+
+    const LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a power of two"),
+    };
+
+    pub(super) fn map_chunk() -> *mut Header {
+        // SAFETY: not of size zero.
+        let chunk = unsafe { std::alloc::alloc_zeroed(LAYOUT) };
+        if chunk.is_null() {
+            handle_alloc_error(LAYOUT);
+        }
+        chunk.cast()
+    }
+
+    /// # Safety
+    /// `chunk` came from [`map_chunk`], and nobody uses it any more.
+    pub(super) unsafe fn unmap_chunk(chunk: Chunk) {
+        // SAFETY: as the caller says.
+        unsafe { std::alloc::dealloc(chunk.as_ptr().cast(), LAYOUT) };
+    }
+
+    impl Drop for Depot {
+        fn drop(&mut self) {
+            for chunk in self.chunks.drain(..) {
+                // SAFETY: the execution has ended.
+                unsafe { unmap_chunk(chunk) };
+            }
+        }
+    }
+
+    /// Blocks that somebody owns, or that are in the magazines of other threads.
+    pub(crate) fn owned() -> usize {
+        super::flush();
+        let depot = DEPOT.lock();
+        depot.carved - depot.free.len()
+    }
+}
+
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) use model::owned;
+#[cfg(all(test, any(loom, shuttle)))]
+use model::{map_chunk, unmap_chunk};
 
 /// Asks for the line of a block that will be written soon.
 #[inline(always)]
@@ -376,7 +441,7 @@ fn overflow(magazine: &mut Magazine) {
     magazine.give(if idle { magazine.len } else { BATCH }, depot);
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

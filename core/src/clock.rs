@@ -1,5 +1,8 @@
 //! Monotonic time: nanoseconds of `CLOCK_MONOTONIC`, the clock of [`std::time::Instant`].
 //!
+//! Read in `sync`: `now` exactly (about 24 ns), `coarse` some milliseconds behind (about 5 ns; good for ages, never
+//! for deadlines). A model checker has a time of its own, which has no [`Instant`]: models say spans.
+//!
 //! Deadlines are kept in milliseconds ([`Millis`]), rounded up: nothing is ever early.
 
 use std::time::{Duration, Instant};
@@ -10,25 +13,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// Nanoseconds in a millisecond.
 pub(crate) const MS: u64 = 1_000_000;
 
-fn read(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for writes; both clocks exist on every Linux that Rust supports, so the call
-    // cannot fail.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// The exact time (about 24 ns to read).
-#[inline]
-pub(crate) fn now() -> u64 {
-    read(libc::CLOCK_MONOTONIC)
-}
-
-/// A time that lags behind by some milliseconds (about 5 ns to read). Good for ages, never for deadlines.
-#[inline]
-pub(crate) fn coarse() -> u64 {
-    read(libc::CLOCK_MONOTONIC_COARSE)
-}
+pub(crate) use crate::sync::{coarse, now};
 
 /// `now + span`, or [`NEVER`] where that lies beyond what can be told.
 pub(crate) fn after(span: Duration) -> u64 {
@@ -88,7 +73,7 @@ pub(crate) fn of_millis(millis: Millis) -> u64 {
     if millis == NO_MILLIS { NEVER } else { millis * MS }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -6,7 +6,7 @@ use crate::error::Interrupted;
 use crate::name::TaskName;
 use crate::shared::{Shared, own_token};
 use crate::slot::{Event, SlotRef, Waiter};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, local};
 use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -152,11 +152,11 @@ impl fmt::Debug for OnCancel {
     }
 }
 
-thread_local! {
+local! {
     /// The pool that this thread works or delivers for: its number plus one.
-    static SERVES: Cell<u32> = const { Cell::new(0) };
+    static SERVES: Cell<u32> = Cell::new(0);
     /// The context of the callback that runs on this thread.
-    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    static CURRENT: Cell<*const Context> = Cell::new(std::ptr::null());
 }
 
 /// Runs `call` with a context for `task` as the thread's current one. Both are moved in and given back.
@@ -166,9 +166,9 @@ pub(crate) fn enter<R>(task: SlotRef, shared: &Arc<Shared>, call: impl FnOnce(&C
     // SAFETY: the copy is never dropped (it stands in a ManuallyDrop), and `shared` outlives this call.
     let shared = unsafe { std::ptr::read(shared) };
     let context = std::mem::ManuallyDrop::new(Context { task, shared });
-    let outer = CURRENT.replace(&*context);
+    let outer = CURRENT.with(|current| current.replace(&*context));
     let result = call(&context);
-    CURRENT.set(outer);
+    CURRENT.with(|current| current.set(outer));
     // SAFETY: read once, out of a ManuallyDrop that is not used afterwards.
     (unsafe { std::ptr::read(&context.task) }, result)
 }
@@ -200,12 +200,12 @@ pub(crate) fn inside_any() -> bool {
 
 /// This thread works, or delivers, for a pool from now on; what it did before comes back.
 pub(crate) fn serve(pool: u16) -> u32 {
-    SERVES.replace(u32::from(pool) + 1)
+    SERVES.with(|serves| serves.replace(u32::from(pool) + 1))
 }
 
 /// Undoes [`serve`].
 pub(crate) fn serve_no_more(before: u32) {
-    SERVES.set(before);
+    SERVES.with(|serves| serves.set(before));
 }
 
 /// Whether this thread works or delivers for this pool, or runs a callback of it: then it cannot wait for its end.

@@ -11,10 +11,9 @@
 
 use crate::clock;
 use crate::slot::{guard, say};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, full_fence, thread};
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Jobs, Mutex, Ordering, full_fence};
 use std::io;
-use std::thread::JoinHandle;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -22,13 +21,10 @@ type Work = Box<dyn FnOnce() + Send>;
 struct Job(&'static str, Work);
 
 pub(crate) struct Delivery {
-    jobs: Sender<Job>,
     crew: Arc<Crew>,
     handles: Mutex<Vec<JoinHandle<()>>>,
     thread_name: String,
     stopped: AtomicBool,
-    /// Dropped to stop the threads.
-    alive: Mutex<Option<Sender<()>>>,
 }
 
 /// While held, [`Delivery::pending`] is not zero.
@@ -42,9 +38,7 @@ impl Drop for Reserved<'_> {
 
 /// What the delivery threads share; they do not hold the pool.
 struct Crew {
-    jobs: Receiver<Job>,
-    /// Disconnected when the threads are to stop.
-    alive: Receiver<()>,
+    jobs: Jobs<Job>,
     pending: AtomicUsize,
     threads: AtomicUsize,
     /// Since when each thread is busy with its job; 0 when it is not.
@@ -53,13 +47,9 @@ struct Crew {
 
 impl Delivery {
     pub(crate) fn new(thread_name: String) -> Delivery {
-        let (send, receive) = unbounded();
-        let (alive, is_alive) = bounded(0);
         Delivery {
-            jobs: send,
             crew: Arc::new(Crew {
-                jobs: receive,
-                alive: is_alive,
+                jobs: Jobs::new(),
                 pending: AtomicUsize::new(0),
                 threads: AtomicUsize::new(0),
                 busy: Mutex::default(),
@@ -67,7 +57,6 @@ impl Delivery {
             handles: Mutex::default(),
             thread_name,
             stopped: AtomicBool::new(false),
-            alive: Mutex::new(Some(alive)),
         }
     }
 
@@ -85,9 +74,7 @@ impl Delivery {
     /// Hands a job over; never blocks. `what` names it in the log should it panic.
     pub(crate) fn send(&self, what: &'static str, work: impl FnOnce() + Send + 'static) {
         self.crew.pending.fetch_add(1, Ordering::AcqRel);
-        if self.jobs.send(Job(what, Box::new(work))).is_err() {
-            unreachable!("the receiver lives as long as the sender");
-        }
+        self.crew.jobs.send(Job(what, Box::new(work)));
         full_fence();
         if self.stopped.load(Ordering::Relaxed) {
             self.run_leftovers();
@@ -129,7 +116,7 @@ impl Delivery {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         full_fence();
-        drop(self.alive.lock().take());
+        self.crew.jobs.stop();
     }
 
     pub(crate) fn take_handles(&self) -> Vec<JoinHandle<()>> {
@@ -160,19 +147,20 @@ pub(crate) fn run_alone(thread_name: String, work: impl FnOnce() + Send + 'stati
     }
 }
 
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        // The threads of a pool that could not be built.
+        self.crew.jobs.stop();
+    }
+}
+
 impl Crew {
     fn work(&self, pool: u16) {
         crate::context::serve(pool);
         let busy = Arc::new(AtomicU64::new(0));
         self.busy.lock().push(busy.clone());
-        loop {
-            select! {
-                recv(self.jobs) -> job => match job {
-                    Ok(job) => self.run(&busy, job),
-                    Err(_) => break,
-                },
-                recv(self.alive) -> _ => break,
-            }
+        while let Some(job) = self.jobs.take() {
+            self.run(&busy, job);
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
         self.busy.lock().retain(|other| !Arc::ptr_eq(other, &busy));
@@ -189,7 +177,7 @@ impl Crew {
 
     fn drain(&self) {
         let busy = AtomicU64::new(0);
-        while let Ok(job) = self.jobs.try_recv() {
+        while let Some(job) = self.jobs.take_now() {
             self.run(&busy, job);
         }
     }

@@ -60,6 +60,9 @@ mod worker;
 mod pool;
 mod submit;
 
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
+
 pub use cancel::{CancellationToken, DropGuard, WaitForCancellation};
 pub use config::{Overflow, Threads};
 pub use context::{Context, OnCancel};

@@ -159,7 +159,7 @@ pub(crate) mod site {
         Some(unsafe { &*std::ptr::with_exposed_provenance::<Location<'static>>(address) })
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     mod tests {
         use super::*;
 

@@ -637,6 +637,6 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: came from `Box::into_raw`; nobody else reaches it. A pool is dropped only when every task has
         // ended, so the ring holds none.
-        drop(unsafe { Box::from_raw(*self.ring.get_mut()) });
+        drop(unsafe { Box::from_raw(self.ring.load(Ordering::Relaxed)) });
     }
 }

@@ -26,14 +26,14 @@ use crate::queue::Queue;
 use crate::registry::{Found, Record, Registry};
 use crate::report::{ShutdownReport, Stalled, Stats, TaskRecord, TaskState, Unobserved};
 use crate::slot::{self, QUEUED, RELEASED, Slot, SlotRef};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, full_fence, thread};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, full_fence, join_ended};
 use crate::timer::{Event, Timer};
 use crate::worker::Worker;
 use crate::{arena, end, table};
 use std::io;
 use std::ptr::NonNull;
 use std::task::Waker;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long, after the drain deadline, a shutdown waits for callbacks that return promptly.
@@ -581,7 +581,7 @@ impl Shared {
         loop {
             handles = handles
                 .into_iter()
-                .filter_map(|handle| try_join(handle, until))
+                .filter_map(|handle| join_ended(handle, until))
                 .collect();
             // What is left beyond those is about to end.
             if handles.len() <= stuck || clock::now() >= until {
@@ -701,29 +701,6 @@ fn describe(task: &SlotRef, record: &Record) -> TaskRecord {
         outcome: slot::outcome(task.load()),
         age: Duration::from_nanos(clock::coarse().saturating_sub(started)),
         thread: record.name.lock().clone(),
-    }
-}
-
-/// Joins a thread if it is gone; otherwise the handle comes back.
-fn try_join(handle: JoinHandle<()>, until: u64) -> Option<JoinHandle<()>> {
-    if !handle.is_finished() {
-        return Some(handle);
-    }
-    // Its closure has returned; what is left of it are its thread-locals' destructors, which may be user code,
-    // so that even this join needs a limit.
-    use std::os::unix::thread::JoinHandleExt;
-    let id = handle.into_pthread_t();
-    loop {
-        // SAFETY: the id is valid: it was neither joined nor detached, and `into_pthread_t` gave it to us.
-        match unsafe { libc::pthread_tryjoin_np(id, std::ptr::null_mut()) } {
-            libc::EBUSY if clock::now() < until => thread::sleep(Duration::from_micros(20)),
-            0 => return None,
-            _ => {
-                // SAFETY: as above, and not joined.
-                unsafe { libc::pthread_detach(id) };
-                return None;
-            }
-        }
     }
 }
 

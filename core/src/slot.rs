@@ -32,8 +32,9 @@ use crate::cancel::{CancellationToken, Link};
 use crate::clock::{self, MILLIS_BITS, Millis, NO_MILLIS};
 use crate::error::{CancelReason, Interrupted, Outcome};
 use crate::name::{Label, TaskName, site};
-use crate::sync::{Arc, AtomicPtr, AtomicU64, Mutex, OnceLock, Ordering, Parker, spin_hint, thread};
-use std::cell::UnsafeCell;
+use crate::sync::{
+    Arc, AtomicPtr, AtomicU64, MODEL, Mutex, OnceLock, Ordering, Parker, UnsafeCell, patience, spin_hint, thread,
+};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
@@ -155,7 +156,9 @@ pub(crate) struct VTable {
 }
 
 /// A task. Lives in a block of the arena; reached through [`SlotRef`].
-#[repr(C, align(64))]
+#[repr(C)]
+#[cfg_attr(not(all(test, any(loom, shuttle))), repr(align(64)))]
+#[cfg_attr(all(test, any(loom, shuttle)), repr(align(1024)))]
 pub(crate) struct Slot {
     word: AtomicU64,
     /// In a cell like all other fields: the block may go to somebody else while a `&Slot` is still in scope, right
@@ -169,7 +172,8 @@ pub(crate) struct Slot {
     pub(crate) payload: UnsafeCell<Payload>,
 }
 
-const _: () = assert!(size_of::<Slot>() == arena::BLOCK && align_of::<Slot>() == align_of::<Block>());
+const _: () = assert!(size_of::<Slot>() == arena::BLOCK || MODEL && size_of::<Slot>() <= arena::BLOCK);
+const _: () = assert!(align_of::<Slot>() == align_of::<Block>());
 
 // SAFETY: the payload is reached by one party at a time (invariant 2); what is put there is `Send`. All other
 // fields are atomic or constant while the slot is referenced.
@@ -286,10 +290,21 @@ impl Slot {
         // SAFETY: the block is ours and as large and aligned as a slot; field by field, so that the word is
         // only ever touched as the atomic it is.
         unsafe {
-            (&raw mut (*pointer).vtable).write(UnsafeCell::new(vtable));
-            (&raw mut (*pointer).due).write(AtomicU64::new(due));
-            (&raw mut (*pointer).side).write(AtomicPtr::new(side));
-            (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(pool) << POOL_SHIFT | site));
+            if MODEL && word != 0 {
+                // To a model checker the cell has been there before: who still used it then would be seen.
+                (*pointer).vtable.with_mut(|there| *there = vtable);
+                (*pointer).due.store(due, Ordering::Relaxed);
+                (*pointer).side.store(side, Ordering::Relaxed);
+                (*pointer)
+                    .meta
+                    .store(u64::from(pool) << POOL_SHIFT | site, Ordering::Relaxed);
+            } else {
+                (&raw mut (*pointer).vtable).write(UnsafeCell::new(vtable));
+                (&raw mut (*pointer).due).write(AtomicU64::new(due));
+                (&raw mut (*pointer).side).write(AtomicPtr::new(side));
+                (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(pool) << POOL_SHIFT | site));
+                (&raw mut (*pointer).payload).write(UnsafeCell::new([MaybeUninit::uninit(); 3]));
+            }
             (*pointer).word.store(
                 (word & !(GEN - 1)) | references << REF_SHIFT | QUEUED,
                 Ordering::Release,
@@ -306,7 +321,7 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn vtable(&self) -> &'static VTable {
         // SAFETY: written before the slot is shared, and not again while it is referenced.
-        unsafe { *self.vtable.get() }
+        self.vtable.with(|vtable| unsafe { *vtable })
     }
 
     #[inline(always)]
@@ -720,7 +735,7 @@ impl Slot {
             return true;
         }
         // Most answers come within some hundred nanoseconds: spin, then let others run, then sleep.
-        for round in 0..SPINS {
+        for round in 0..patience(SPINS) {
             for _ in 0..(1 << round) {
                 spin_hint();
             }
@@ -728,7 +743,7 @@ impl Slot {
                 return true;
             }
         }
-        for _ in 0..YIELDS {
+        for _ in 0..patience(YIELDS) {
             thread::yield_now();
             if there(self.load()) {
                 return true;
@@ -1092,7 +1107,8 @@ unsafe fn destroy_value(this: &Slot, word: u64, outcome: Outcome) {
     {
         let message = (outcome == Outcome::Panicked).then(|| {
             // SAFETY: the payload of a panicked task that was not taken is its message.
-            unsafe { (*this.payload.get().cast::<Box<str>>()).to_string() }
+            let message = this.payload.with(|payload| unsafe { &*payload.cast::<Box<str>>() });
+            message.to_string()
         });
         reporter.report(this.name(), outcome, message);
     }

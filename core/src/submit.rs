@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::queue::{InLine, NoPush};
 use crate::shared::Shared;
 use crate::slot::{QUEUED, Side, Slot, SlotRef};
-use crate::sync::{Arc, Ordering, full_fence, spin_hint, thread};
+use crate::sync::{Arc, Ordering, full_fence, patience, spin_hint, thread};
 use crate::task::{Callback, CancelOnDrop, Plain, Table, Task, WithContext, put, undo};
 use crate::worker;
 use std::any::type_name;
@@ -237,7 +237,7 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
 fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Result<(), SubmitErrorKind> {
     // Room often comes within microseconds. Each look takes the workers' cache line away from them, and one place is
     // soon filled: so let some come free first.
-    for round in 0..13 {
+    for round in 0..patience(13) {
         if round < 3 {
             for _ in 0..(128 << round) {
                 spin_hint();

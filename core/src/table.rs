@@ -4,21 +4,25 @@
 //! holds the pool until the books balance. So whoever has just won a task (and not counted it) may look here.
 
 use crate::shared::Shared;
-use crate::sync::{Arc, AtomicPtr, Mutex, Ordering};
+use crate::sync::{Arc, AtomicPtr, MODEL, Mutex, Ordering, array, global};
 
-const POOLS: usize = 1 << 16;
+const POOLS: usize = if MODEL { 4 } else { 1 << 16 };
 
-static TABLE: [AtomicPtr<Shared>; POOLS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; POOLS];
+global! {
+    static TABLE: [AtomicPtr<Shared>; POOLS] = array![AtomicPtr::new(std::ptr::null_mut()); POOLS];
+}
 
 struct Numbers {
     unused: Vec<u16>,
     next: usize,
 }
 
-static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
-    unused: Vec::new(),
-    next: 0,
-});
+global! {
+    static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+        unused: Vec::new(),
+        next: 0,
+    });
+}
 
 /// A number for a new pool, or `None` when 65,536 pools live.
 pub(crate) fn reserve() -> Option<u16> {

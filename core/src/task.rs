@@ -35,13 +35,15 @@ const fn fits<V>() -> bool {
 /// The caller owns the payload, which holds nothing.
 #[inline(always)]
 pub(crate) unsafe fn put<V>(slot: &Slot, value: V) {
-    let payload = slot.payload.get();
     if fits::<V>() {
         // SAFETY: it fits, and the payload is the caller's.
-        unsafe { payload.cast::<V>().write(value) };
+        slot.payload
+            .with_mut(|payload| unsafe { payload.cast::<V>().write(value) });
     } else {
+        let value = Box::into_raw(Box::new(value));
         // SAFETY: a pointer fits, and the payload is the caller's.
-        unsafe { payload.cast::<*mut V>().write(Box::into_raw(Box::new(value))) };
+        slot.payload
+            .with_mut(|payload| unsafe { payload.cast::<*mut V>().write(value) });
     }
 }
 
@@ -51,13 +53,16 @@ pub(crate) unsafe fn put<V>(slot: &Slot, value: V) {
 /// The caller owns the payload, which holds a `V` written by [`put`]; it holds nothing afterwards.
 #[inline(always)]
 pub(crate) unsafe fn get<V>(slot: &Slot) -> V {
-    let payload = slot.payload.get();
     if fits::<V>() {
         // SAFETY: as the caller says.
-        unsafe { payload.cast::<V>().read() }
+        slot.payload.with_mut(|payload| unsafe { payload.cast::<V>().read() })
     } else {
-        // SAFETY: as the caller says; the box was made by `put`.
-        *unsafe { Box::from_raw(payload.cast::<*mut V>().read()) }
+        // SAFETY: as the caller says.
+        let value = slot
+            .payload
+            .with_mut(|payload| unsafe { payload.cast::<*mut V>().read() });
+        // SAFETY: the box was made by `put`.
+        *unsafe { Box::from_raw(value) }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::registry::Record;
 use crate::report::{Late, WorkerInfo};
 use crate::shared::Shared;
 use crate::slot::{self, Answer, Event, SlotRef};
-use crate::sync::{Arc, Ordering, Parker, full_fence_after_rmw, spin_hint, thread};
+use crate::sync::{Arc, MODEL, Ordering, Parker, full_fence_after_rmw, spin_hint, thread};
 use crate::{end, timer};
 use std::fmt;
 use std::time::Duration;
@@ -198,6 +198,9 @@ impl Pace {
 
 /// Waits a little for work: spins with growing pauses, then lets other threads run.
 fn look_around(first_pause: u32, found: impl Fn() -> bool) -> bool {
+    if MODEL {
+        return found();
+    }
     let mut pause = first_pause;
     let longest = if first_pause == LONG_PAUSE {
         MAX_PAUSE
@@ -337,7 +340,7 @@ fn late(shared: &Arc<Shared>, record: &Record, task: SlotRef, outcome: Outcome, 
     shared.watch_overdue();
     if outcome == Outcome::Panicked {
         // SAFETY: somebody else ended the task: the payload is still ours, and holds the panic's message.
-        let message = unsafe { &*task.payload.get().cast::<Box<str>>() };
+        let message = task.payload.with(|payload| unsafe { &*payload.cast::<Box<str>>() });
         slot::say(
             log::Level::Error,
             format_args!(
