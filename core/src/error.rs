@@ -197,6 +197,10 @@ pub struct Refused {
 }
 
 impl Refused {
+    pub(crate) fn new(kind: SubmitErrorKind, name: TaskName) -> Self {
+        Refused { kind, name }
+    }
+
     /// Why.
     pub fn kind(&self) -> SubmitErrorKind {
         self.kind

@@ -57,6 +57,8 @@ mod task;
 mod timer;
 mod worker;
 // layer 4
+mod many;
+mod map;
 mod pool;
 mod submit;
 
@@ -70,6 +72,8 @@ pub use error::{
     BuildError, CancelReason, Cancelled, Interrupted, Outcome, Panic, Refused, RunError, ShutdownError, SubmitError,
     SubmitErrorKind, TaskError, WaitError,
 };
+pub use many::SubmitManyError;
+pub use map::{Map, MapError};
 pub use name::{Label, TaskName};
 pub use pool::{Pool, PoolBuilder, Shutdown};
 pub use report::{Late, Leak, ShutdownReport, Stalled, Stats, TaskRecord, TaskState, Unobserved, WorkerInfo};

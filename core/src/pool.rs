@@ -7,6 +7,8 @@ use crate::clock;
 use crate::config::{Config, Overflow, Threads};
 use crate::context;
 use crate::error::{BuildError, ShutdownError, SubmitError};
+use crate::many::SubmitManyError;
+use crate::map::Map;
 use crate::queue::MAX_CAPACITY;
 use crate::report::{Late, Leak, ShutdownReport, Stalled, Stats, TaskRecord, Unobserved, WorkerInfo};
 use crate::shared::Shared;
@@ -15,6 +17,7 @@ use crate::sync::{Arc, Ordering};
 use crate::table;
 use crate::task::{Plain, Task, WithContext};
 use crate::worker::Worker;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -139,6 +142,48 @@ impl Pool {
         E: Send + 'static,
     {
         self.options().run(callback)
+    }
+
+    /// [`spawn`](Self::spawn) for many callbacks, with few steps of the queue: see
+    /// [`Options::spawn_many`](crate::Options::spawn_many).
+    #[track_caller]
+    pub fn spawn_many<F, T>(
+        &self,
+        callbacks: impl IntoIterator<Item = F>,
+    ) -> Result<Vec<Task<T>>, SubmitManyError<F, T, Infallible>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.options().spawn_many(callbacks)
+    }
+
+    /// [`submit`](Self::submit) for many callbacks, with few steps of the queue: see
+    /// [`Options::spawn_many`](crate::Options::spawn_many).
+    #[track_caller]
+    pub fn submit_many<F, T, E>(
+        &self,
+        callbacks: impl IntoIterator<Item = F>,
+    ) -> Result<Vec<Task<T, E>>, SubmitManyError<F, T, E>>
+    where
+        F: FnOnce(&crate::Context) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.options().submit_many(callbacks)
+    }
+
+    /// `function` of each item, on the pool, in chunks; the answers in order, one for each item: see
+    /// [`Map`](crate::Map).
+    #[track_caller]
+    pub fn map<I, F, T>(&self, items: I, function: F) -> Map<'_, I::IntoIter, F, T>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> T + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.options().map(items, function)
     }
 
     /// The same verbs with options for each task: label, timeout, token, …

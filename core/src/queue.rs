@@ -244,10 +244,40 @@ impl Queue {
                 return Err(NoPush::Full);
             }
         }
+        self.append(&mut p, task);
+        self.producer.tail.store(p.tail, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts as many tasks at the end as there are places for, the first ones, at least one: how many.
+    pub(crate) fn push_many(&self, tasks: &[NonNull<Slot>]) -> Result<usize, NoPush> {
+        let others = self.blocked.load(Ordering::Relaxed) as u64;
+        let mut p = self.producer.lock.lock();
+        if p.closed {
+            return Err(NoPush::Closed);
+        }
+        let room = |p: &Producer| self.capacity.saturating_sub(p.pushed - p.gone + others) as usize;
+        if room(&p) < tasks.len() {
+            p.gone = self.consumer.gone.load(Ordering::Acquire);
+        }
+        let count = room(&p).min(tasks.len());
+        if count == 0 {
+            return Err(NoPush::Full);
+        }
+        for task in &tasks[..count] {
+            self.append(&mut p, *task);
+        }
+        self.producer.tail.store(p.tail, Ordering::Release);
+        Ok(count)
+    }
+
+    /// Writes a task to the end, for which there is a place. Others see it once `tail` is stored.
+    #[inline(always)]
+    fn append(&self, p: &mut Producer, task: NonNull<Slot>) {
         if p.tail - p.head >= self.ring().entries.len() as u64 {
             p.head = self.consumer.head.load(Ordering::Acquire);
             if p.tail - p.head >= self.ring().entries.len() as u64 {
-                self.make_room(&mut p);
+                self.make_room(p);
             }
         }
         // SAFETY: the caller hands the task over, so it is alive.
@@ -255,8 +285,6 @@ impl Queue {
         self.ring().at(p.tail).store(task.as_ptr(), Ordering::Relaxed);
         p.tail += 1;
         p.pushed += 1;
-        self.producer.tail.store(p.tail, Ordering::Release);
-        Ok(())
     }
 
     /// The ring is full of entries: close up the holes, or take a larger ring.

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 /// What a submit was asked for.
 #[derive(Clone, Default)]
-struct Wanted {
+pub(crate) struct Wanted {
     label: Option<Label>,
     token: Option<CancellationToken>,
     timeout: Option<Duration>,
@@ -42,7 +42,7 @@ struct Wanted {
 }
 
 /// A submit under way.
-struct Plan {
+pub(crate) struct Plan {
     label: Option<Label>,
     token: Option<CancellationToken>,
     /// When the task must have its outcome.
@@ -57,7 +57,7 @@ struct Plan {
 
 impl Wanted {
     #[inline]
-    fn plan(&self, shared: &Shared) -> Plan {
+    pub(crate) fn plan(&self, shared: &Shared) -> Plan {
         let inherited = if self.detached { None } else { context::inherited() };
         let plain = self.timeout.is_none()
             && self.deadline.is_none()
@@ -107,7 +107,7 @@ impl Wanted {
 
 /// How far a submit may go to find room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
+pub(crate) enum Patience {
     Wait,
     Try,
 }
@@ -115,7 +115,12 @@ enum Patience {
 impl Plan {
     /// Makes the slot of a task: QUEUED, in no queue, with one reference for the queue and one for the handle.
     #[inline]
-    fn slot<C: Callback>(&self, shared: &Shared, callback: C, site: &'static Location<'static>) -> NonNull<Slot> {
+    pub(crate) fn slot<C: Callback>(
+        &self,
+        shared: &Shared,
+        callback: C,
+        site: &'static Location<'static>,
+    ) -> NonNull<Slot> {
         let side = if self.label.is_some() || self.token.is_some() {
             Some(Side::new(self.label.clone(), self.token.clone()))
         } else {
@@ -129,12 +134,12 @@ impl Plan {
         }
     }
 
-    fn name<F>(&self, site: &'static Location<'static>) -> TaskName {
+    pub(crate) fn name<F>(&self, site: &'static Location<'static>) -> TaskName {
         TaskName::new(self.label.clone(), type_name::<F>(), Some(site))
     }
 
     /// Why the task cannot be accepted any more, whatever room there is.
-    fn over(&self) -> Option<SubmitErrorKind> {
+    pub(crate) fn over(&self) -> Option<SubmitErrorKind> {
         if self.token.as_ref().is_some_and(|token| token.told().is_some()) {
             return Some(SubmitErrorKind::Cancelled);
         }
@@ -153,13 +158,35 @@ fn place(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Patie
         Err(NoPush::Closed) => return Err(SubmitErrorKind::ShutDown),
         Err(NoPush::Full) => return overflow(shared, slot, plan, patience),
     }
-    placed(shared, slot, plan);
+    placed(shared, &[slot], plan);
     Ok(())
 }
 
-/// A task has been pushed: have somebody run it, and the timer and the token know of it.
+/// Finds places for some tasks, the first ones: how many. On success the caller owns one reference of each of these, the
+/// handle's; otherwise still both of all.
+pub(crate) fn place_some(
+    shared: &Arc<Shared>,
+    slots: &[NonNull<Slot>],
+    plan: &Plan,
+    patience: Patience,
+) -> Result<usize, SubmitErrorKind> {
+    if let Some(kind) = plan.over() {
+        return Err(kind);
+    }
+    match shared.queue.push_many(slots) {
+        Ok(count) => {
+            placed(shared, &slots[..count], plan);
+            Ok(count)
+        }
+        Err(NoPush::Closed) => Err(SubmitErrorKind::ShutDown),
+        Err(NoPush::Full) => overflow(shared, slots[0], plan, patience).map(|()| 1),
+    }
+}
+
+/// Tasks have been pushed: have somebody run them (a worker that finds more than one wakes the next), and the timer and
+/// the token know of them.
 #[inline]
-fn placed(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) {
+fn placed(shared: &Arc<Shared>, slots: &[NonNull<Slot>], plan: &Plan) {
     let awake = shared.idle.notify();
     // There was a full fence in `notify`.
     if plan.due != NEVER {
@@ -169,7 +196,7 @@ fn placed(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) {
         shared.ensure_worker();
     }
     if let Some(token) = &plan.token {
-        link(slot, token);
+        slots.iter().for_each(|slot| link(*slot, token));
     }
 }
 
@@ -221,7 +248,7 @@ fn overflow(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan, patience: Pa
             }
             match shared.queue.push(slot) {
                 Ok(()) => {
-                    placed(shared, slot, plan);
+                    placed(shared, &[slot], plan);
                     return Ok(());
                 }
                 Err(NoPush::Closed) => return Err(SubmitErrorKind::ShutDown),
@@ -248,7 +275,7 @@ fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Resu
         if shared.queue.worth_a_try() {
             match shared.queue.push(slot) {
                 Ok(()) => {
-                    placed(shared, slot, plan);
+                    placed(shared, &[slot], plan);
                     return Ok(());
                 }
                 Err(NoPush::Closed) => return Err(SubmitErrorKind::ShutDown),
@@ -284,7 +311,7 @@ fn wait_for_room(shared: &Arc<Shared>, slot: NonNull<Slot>, plan: &Plan) -> Resu
         token.unwatch(key);
     }
     match result {
-        Ok(()) => placed(shared, slot, plan),
+        Ok(()) => placed(shared, &[slot], plan),
         // One that was refused because of the close has left the line already.
         Err(SubmitErrorKind::ShutDown) => {}
         Err(_) => shared.queue.leave_line(place),
@@ -303,7 +330,7 @@ fn late(plan: &Plan) -> SubmitErrorKind {
 
 /// One submit, blocking or not.
 #[inline]
-fn submit_now<C: Callback>(
+pub(crate) fn submit_now<C: Callback>(
     shared: &Arc<Shared>,
     wanted: &Wanted,
     callback: C,
@@ -382,8 +409,8 @@ fn submit_default<C: Callback>(
 #[derive(Clone)]
 #[must_use = "options do nothing until a callback is submitted with them"]
 pub struct Options<'p> {
-    pool: &'p Pool,
-    wanted: Wanted,
+    pub(crate) pool: &'p Pool,
+    pub(crate) wanted: Wanted,
 }
 
 impl fmt::Debug for Options<'_> {
@@ -686,7 +713,7 @@ where
         match this.shared.queue.push_in_line(place, slot) {
             Ok(()) => {
                 this.place = None;
-                placed(&this.shared, slot, &this.plan);
+                placed(&this.shared, &[slot], &this.plan);
                 Poll::Ready(Ok(this.accepted(slot)))
             }
             Err(NoPush::Closed) => {
