@@ -94,6 +94,12 @@ impl Delivery {
         run_alone(self.thread_name.clone(), move || crew.drain());
     }
 
+    /// What the threads would run, here and now.
+    #[cfg(all(test, loom))]
+    pub(crate) fn run_here(&self) {
+        self.crew.drain();
+    }
+
     pub(crate) fn pending(&self) -> usize {
         self.crew.pending.load(Ordering::Acquire)
     }

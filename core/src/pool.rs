@@ -482,7 +482,25 @@ impl PoolBuilder {
     }
 
     /// Builds the pool. On an error nothing of it is left.
-    pub fn build(mut self) -> Result<Pool, BuildError> {
+    pub fn build(self) -> Result<Pool, BuildError> {
+        let pool = self.build_without_threads()?;
+        if let Err(source) = pool.shared.start_service() {
+            pool.shared.undo_build();
+            return Err(BuildError::Thread { index: 0, source });
+        }
+        if pool.shared.config.threads == Threads::Eager {
+            for index in 0..pool.shared.config.workers {
+                if let Err(source) = pool.shared.spawn_worker() {
+                    pool.shared.undo_build();
+                    return Err(BuildError::Thread { index, source });
+                }
+            }
+        }
+        Ok(pool)
+    }
+
+    /// All of a pool but its threads; dropping it undoes what has been done.
+    pub(crate) fn build_without_threads(mut self) -> Result<Pool, BuildError> {
         let workers = match self.workers {
             Some(workers) => workers,
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -528,23 +546,8 @@ impl PoolBuilder {
             ));
         };
         let max_blocked = self.max_blocked_producers.unwrap_or(self.capacity);
-        let eager = self.config.threads == Threads::Eager;
         let shared = Shared::new(number, self.config, self.capacity, max_blocked);
-        // From here on dropping it undoes what has been done.
-        let pool = Pool { shared };
-        if let Err(source) = pool.shared.start_service() {
-            pool.shared.undo_build();
-            return Err(BuildError::Thread { index: 0, source });
-        }
-        if eager {
-            for index in 0..workers {
-                if let Err(source) = pool.shared.spawn_worker() {
-                    pool.shared.undo_build();
-                    return Err(BuildError::Thread { index, source });
-                }
-            }
-        }
-        Ok(pool)
+        Ok(Pool { shared })
     }
 }
 

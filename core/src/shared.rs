@@ -247,6 +247,12 @@ impl Shared {
         task.drop_elsewhere(|task| self.deliver("the destructor of a task's value", move || drop(task)));
     }
 
+    /// Runs what the delivery thread would run.
+    #[cfg(all(test, loom))]
+    pub(crate) fn deliver_here(&self) {
+        self.delivery.run_here();
+    }
+
     fn watch_delivery(&self) {
         self.timer.at(clock::after(self.config.replace_after), Event::Delivery);
     }

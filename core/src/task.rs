@@ -206,7 +206,7 @@ impl<T, E> Task<T, E> {
     }
 
     #[inline(always)]
-    fn slot(&self) -> ManuallyDrop<SlotRef> {
+    pub(crate) fn slot(&self) -> ManuallyDrop<SlotRef> {
         self.handle.slot()
     }
 

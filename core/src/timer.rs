@@ -150,43 +150,66 @@ impl Timer {
     }
 }
 
-/// The thread's loop; ends when the pool's end has been reached.
-pub(crate) fn run(shared: &Arc<Shared>) {
-    let timer = &shared.timer;
-    let mut fired: Vec<SlotRef> = Vec::new();
-    let mut events: Vec<Event> = Vec::new();
-    let mut inner = timer.inner.lock();
-    loop {
-        let now = clock::now();
+#[cfg(all(test, loom))]
+impl Timer {
+    /// Tasks in the wheel.
+    pub(crate) fn in_wheel(&self) -> usize {
+        self.inner.lock().wheel.len()
+    }
+
+    pub(crate) fn is_planned(&self) -> bool {
+        self.next_check.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// What the thread does when it wakes.
+    pub(crate) fn turn(&self, shared: &Arc<Shared>) {
+        let mut due = Due::default();
+        if due.take(self, &mut self.inner.lock(), clock::now()) {
+            due.act(shared);
+        }
+    }
+}
+
+/// What has come due.
+#[derive(Default)]
+struct Due {
+    tasks: Vec<SlotRef>,
+    events: Vec<Event>,
+    check: bool,
+}
+
+impl Due {
+    /// Takes out what is due at `now`: false if nothing is.
+    fn take(&mut self, timer: &Timer, inner: &mut Inner, now: u64) -> bool {
         inner.wheel.advance(now / MS, |task| {
             task.set_node(NO_NODE);
-            fired.push(task);
+            self.tasks.push(task);
         });
         while let Some((&key, _)) = inner.events.first_key_value() {
             if key.0 > now {
                 break;
             }
-            events.extend(inner.events.remove(&key));
+            self.events.extend(inner.events.remove(&key));
         }
-        let check = timer.next_check.load(Ordering::Relaxed) <= now;
-        if !check && fired.is_empty() && events.is_empty() {
-            inner = timer.sleep(inner, now);
-            continue;
-        }
-        if check {
+        self.check = timer.next_check.load(Ordering::Relaxed) <= now;
+        if self.check {
             // Invariant 1: first this, then look.
             timer.next_check.store(NEVER, Ordering::SeqCst);
         }
-        drop(inner);
-        for task in fired.drain(..) {
+        self.check || !self.tasks.is_empty() || !self.events.is_empty()
+    }
+
+    /// Does it. True when the pool's end has been reached.
+    fn act(&mut self, shared: &Arc<Shared>) -> bool {
+        for task in self.tasks.drain(..) {
             end::end(&task, Outcome::DeadlineExceeded, None);
             shared.let_go(task);
         }
-        if check {
+        if self.check {
             full_fence();
             look_for_deadlines(shared);
         }
-        for event in events.drain(..) {
+        for event in self.events.drain(..) {
             match event {
                 Event::Overdue => shared.look_for_overdue(),
                 Event::Delivery => shared.check_delivery(),
@@ -194,17 +217,36 @@ pub(crate) fn run(shared: &Arc<Shared>) {
                 Event::Progress => {
                     if shared.check_progress() {
                         shared.finish();
-                        return;
+                        return true;
                     }
                 }
             }
+        }
+        false
+    }
+}
+
+/// The thread's loop; ends when the pool's end has been reached.
+pub(crate) fn run(shared: &Arc<Shared>) {
+    let timer = &shared.timer;
+    let mut due = Due::default();
+    let mut inner = timer.inner.lock();
+    loop {
+        let now = clock::now();
+        if !due.take(timer, &mut inner, now) {
+            inner = timer.sleep(inner, now);
+            continue;
+        }
+        drop(inner);
+        if due.act(shared) {
+            return;
         }
         inner = timer.inner.lock();
     }
 }
 
 /// Ends what is due, and enters into the wheel what is not: all tasks with a deadline not looked at before.
-fn look_for_deadlines(shared: &Arc<Shared>) {
+pub(crate) fn look_for_deadlines(shared: &Arc<Shared>) {
     let mut found: Vec<SlotRef> = Vec::new();
     while shared.queue.sweep_new(&mut found, |task| task.due() != NO_MILLIS) {
         settle(shared, &mut found);

@@ -31,5 +31,5 @@ fn p01_p12_every_task_answers() {
         },
         SCHEDULES,
     );
-    println!("figure: shuttle whole pool = {SCHEDULES} schedules");
+    println!("\nfigure: shuttle whole pool = {SCHEDULES} schedules");
 }

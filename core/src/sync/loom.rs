@@ -1,10 +1,10 @@
 //! What loom gives to `model`: every interleaving, and every value that a load may see.
 //!
-//! What loom cannot do: accesses (not fences) that are SeqCst are no more than AcqRel to it; a wait on a condition
-//! variable never times out, and one on a parker only when the model's time is advanced; at most four threads beside
-//! the model's own.
+//! What loom cannot do: accesses (not fences) that are SeqCst are no more than AcqRel to it; there are at most four
+//! threads beside the model's own. A wait with an end in time on a condition variable lets the others run and is over
+//! then, its time passed; one on a parker ends when it is unparked or a model advances the time.
 
-use super::model::MutexGuard as Guard;
+use super::model::{self, MutexGuard as Guard};
 use std::time::Duration;
 
 pub(crate) use ::loom::cell::UnsafeCell;
@@ -92,8 +92,12 @@ impl Condvar {
 
     #[track_caller]
     pub(crate) fn wait_timeout<'a, T>(&self, guard: Guard<'a, T>, timeout: Duration) -> Guard<'a, T> {
-        let _ = timeout;
-        self.wait(guard)
+        let until = model::now().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        let (lock, guard) = guard.into_parts();
+        drop(guard);
+        yield_now();
+        model::advance(until.saturating_sub(model::now()));
+        lock.lock()
     }
 
     #[track_caller]

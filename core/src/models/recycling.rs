@@ -1,0 +1,72 @@
+//! Cells are recycled: an observer that found one a moment ago adds a reference to the task it saw, or turns away; and
+//! memory goes back only when nobody looks.
+
+use super::{Bench, beside, explore, work};
+use crate::arena;
+use crate::clock::NO_MILLIS;
+use crate::slot::{Slot, SlotRef};
+use crate::sync::{Arc, AtomicPtr, Ordering};
+use crate::task::{Plain, Table, put};
+use std::marker::PhantomData;
+
+/// Observers against a worker that runs two tasks, one after the other, in one cell.
+#[test]
+fn p13_a_look_against_recycling() {
+    explore("a look against recycling", Some(2), || {
+        let bench = Bench::new(|options| options);
+        let (shared, record) = (bench.shared(), bench.record());
+        drop(bench.pool.options().label("first").spawn(|| ()).expect("open"));
+        let worker = beside({
+            let (shared, pool) = (shared.clone(), bench.pool.clone());
+            move || {
+                work(&shared, &record);
+                drop(pool.options().label("second").spawn(|| ()).expect("room"));
+                work(&shared, &record);
+                drop(record);
+            }
+        });
+        for (task, record) in shared.find_running() {
+            let name = task.name().to_string();
+            assert!(name.contains("first") || name.contains("second"), "{name}");
+            shared.let_go(task);
+            drop(record);
+        }
+        worker.join();
+        drop(shared);
+        bench.end();
+    });
+}
+
+/// The memory of a cell that a worker shows goes back to the system, unless somebody looks.
+#[test]
+fn p05_a_look_against_giving_back() {
+    explore("a look against giving back", None, || {
+        type Callback = Plain<fn(), ()>;
+        let current = Arc::new(AtomicPtr::<Slot>::default());
+        // SAFETY: the payload is written below.
+        let slot = unsafe { Slot::new(Table::<Callback>::TABLE, 0, NO_MILLIS, None, None, 1) };
+        // SAFETY: it is ours, and empty.
+        unsafe { put::<Callback>(slot.as_ref(), Plain(|| (), PhantomData)) };
+        // SAFETY: the one reference.
+        let task = unsafe { SlotRef::from_raw(slot) };
+        current.store(slot.as_ptr(), Ordering::Release);
+        let worker = beside({
+            let current = current.clone();
+            move || {
+                task.win();
+                task.publish(crate::Outcome::Cancelled, None, true, false);
+                current.store(std::ptr::null_mut(), Ordering::Release);
+                task.leave();
+            }
+        });
+        {
+            let pin = arena::pin();
+            // SAFETY: as `find` wants it.
+            let found = unsafe { SlotRef::find(&current, &pin) };
+            drop(pin);
+            drop(found);
+        }
+        worker.join();
+        arena::flush();
+    });
+}
