@@ -16,7 +16,7 @@
 //!
 //! Lock order: the depot's lock is a leaf.
 
-use crate::sync::{AtomicU64, AtomicUsize, MODEL, Mutex, MutexGuard, Ordering, full_fence, global, local};
+use crate::sync::{AtomicU64, AtomicUsize, MODEL, Mutex, MutexGuard, Ordering, full_fence, global, local, thread};
 use std::alloc::{Layout, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
@@ -177,7 +177,7 @@ impl Drop for Local {
     fn drop(&mut self) {
         let magazine = self.0.get_mut();
         // A model that has failed has no statics any more.
-        if magazine.len != 0 && !(MODEL && std::thread::panicking()) {
+        if magazine.len != 0 && !(MODEL && thread::panicking()) {
             magazine.give(magazine.len, DEPOT.lock());
         }
     }

@@ -312,6 +312,12 @@ impl CancellationToken {
         drop(gone);
     }
 
+    /// How many watch it.
+    #[cfg(all(test, loom))]
+    pub(crate) fn watchers(&self) -> usize {
+        self.node.inner.lock().watchers.len()
+    }
+
     /// Puts a task under this token. If the token was cancelled, the reason comes back.
     pub(crate) fn link(&self, task: SlotRef, end: EndTasks) -> Result<Link, (SlotRef, CancelReason)> {
         match self.insert(Watcher::Task(task), |inner| inner.end = Some(end)) {

@@ -2,6 +2,7 @@
 
 use super::{Bench, beside, explore};
 use crate::cancel::Watcher;
+use crate::sync::thread;
 use crate::{CancellationToken, Outcome};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,6 +123,27 @@ fn p06_token_handle_and_worker() {
         worker.join();
         other.join();
         assert!(task.outcome().is_some() && (!mine || task.outcome() == Some(Outcome::Cancelled)));
+        drop(task);
+        bench.end();
+    });
+}
+
+/// A task that ends while it is being put under its token: it leaves the token's list.
+#[test]
+fn p06_link_against_the_end() {
+    explore("link against the end", Some(3), || {
+        let bench = Bench::new(|options| options);
+        let token = CancellationToken::new();
+        let (shared, record) = (bench.shared(), bench.record());
+        let worker = beside(move || {
+            while !super::work(&shared, &record) {
+                thread::yield_now()
+            }
+        });
+        let task = bench.pool.options().token(&token).spawn(|| ()).expect("open");
+        worker.join();
+        assert_eq!(task.outcome(), Some(Outcome::Succeeded));
+        assert_eq!(token.watchers(), 0, "an ended task stays under its token");
         drop(task);
         bench.end();
     });

@@ -117,6 +117,7 @@ pub(crate) mod thread {
     use std::time::Duration;
 
     pub(crate) use checker::yield_now;
+    pub(crate) use std::thread::panicking;
 
     /// A thread that may be unparked.
     #[derive(Clone, Debug)]
@@ -288,8 +289,8 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// Stands in for the spinning lock, which has a model of its own: a lock is a lock, and a checker explores one it
-/// knows a thousand times faster.
+/// Stands in for the spinning lock: a checker knows what a lock is, and spinning never ends for it. So the orderings of
+/// the real one are not modelled (ThreadSanitizer sees them).
 #[derive(Debug)]
 pub(crate) struct ShortLock<T>(Mutex<T>);
 

@@ -14,7 +14,9 @@ pub(crate) const MODEL: bool = false;
 
 /// Threads, as std has them.
 pub(crate) mod thread {
-    pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, park_timeout, sleep, yield_now};
+    pub(crate) use std::thread::{
+        Builder, JoinHandle, Thread, current, panicking, park, park_timeout, sleep, yield_now,
+    };
 }
 
 /// How often to look again before sleeping, of so many times.
