@@ -12,14 +12,16 @@ use std::marker::PhantomData;
 /// Observers against a worker that runs two tasks, one after the other, in one cell.
 #[test]
 fn p13_a_look_against_recycling() {
-    explore("a look against recycling", Some(2), || {
+    explore("a look against recycling", Some(3), || {
         let bench = Bench::new(|options| options);
         let (shared, record) = (bench.shared(), bench.record());
-        drop(bench.pool.options().label("first").spawn(|| ()).expect("open"));
+        let first = bench.pool.options().label("first").spawn(|| ()).expect("open");
         let worker = beside({
             let (shared, pool) = (shared.clone(), bench.pool.clone());
             move || {
                 work(&shared, &record);
+                // The last reference, as far as this thread knows.
+                drop(first);
                 drop(pool.options().label("second").spawn(|| ()).expect("room"));
                 work(&shared, &record);
                 drop(record);
@@ -33,6 +35,29 @@ fn p13_a_look_against_recycling() {
         }
         worker.join();
         drop(shared);
+        bench.end();
+    });
+}
+
+/// Two handles go at once, and the cell has a new owner right away.
+#[test]
+fn p01_the_last_handle_against_reuse() {
+    explore("the last handle against reuse", None, || {
+        let bench = Bench::new(|options| options);
+        let first = bench.pool.spawn(|| ()).expect("open");
+        assert!(first.cancel());
+        let other = beside({
+            let first = first.clone();
+            move || {
+                let _ = first.name();
+                drop(first);
+            }
+        });
+        drop(first);
+        let second = bench.pool.spawn(|| ()).expect("open");
+        assert!(second.cancel());
+        drop(second);
+        other.join();
         bench.end();
     });
 }
