@@ -8,8 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longer than any wait in a test should take; a test that gets here fails.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+/// Longer than any wait in a test should take; a test that gets here fails. Where failures are what is looked for, by
+/// planted bugs, a build may be less patient.
+pub(crate) const LONG: Duration = match option_env!("DULY_TEST_LONG_MS") {
+    None => Duration::from_secs(20),
+    Some(millis) => match u64::from_str_radix(millis, 10) {
+        Ok(millis) => Duration::from_millis(millis),
+        Err(_) => panic!("DULY_TEST_LONG_MS is not a number"),
+    },
+};
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -130,7 +137,7 @@ pub(crate) fn resident() -> usize {
     statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Drives a future on this thread.
+/// Drives a future on this thread. A future that nobody wakes fails: polled once more, it might hide that.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -144,7 +151,11 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut cx) {
             std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park_timeout(LONG),
+            std::task::Poll::Pending => {
+                let began = Instant::now();
+                std::thread::park_timeout(LONG);
+                assert!(began.elapsed() < LONG, "a pending future was not woken");
+            }
         }
     }
 }
