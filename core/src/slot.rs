@@ -1146,3 +1146,36 @@ unsafe fn recycle(slot: NonNull<Slot>) {
     // SAFETY: the block came from `arena::take` in `Slot::new`.
     unsafe { arena::give(slot.cast()) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NOTHING: VTable = VTable {
+        run: |_, _| Outcome::Succeeded,
+        drop_callback: |_| (),
+        drop_value: |_, _| (),
+        needs_drop: false,
+        value_needs_drop: false,
+        callback_name: || "nothing",
+    };
+
+    #[test]
+    fn p05_a_block_comes_back_as_another_task() {
+        // Observers tell a task from the next one in the same block by its generation (invariant 3).
+        let make = || {
+            // SAFETY: a callback without data needs no payload; both references are this one handle's.
+            unsafe { SlotRef::from_raw(Slot::new(&NOTHING, 0, NO_MILLIS, None, None, 1)) }
+        };
+        let first = make();
+        let (block, before) = first.id();
+        assert!(first.win().is_some());
+        first.publish(Outcome::Cancelled, None, true, false);
+        drop(first);
+        let second = make();
+        assert_eq!(second.id().0, block, "this thread's last block comes first");
+        assert_ne!(second.id().1, before, "the same generation again");
+        assert!(second.win().is_some());
+        second.publish(Outcome::Cancelled, None, true, false);
+    }
+}

@@ -194,6 +194,8 @@ fn p01_futures_wake_on_any_executor_and_when_moved_between_tasks() {
         // Polled in one task, then in another: the last waker is the one that counts.
         assert!(tokio::time::timeout(ms(5), &mut task).await.is_err());
         let moved = tokio::spawn(task);
+        // It must be asleep there before the end.
+        tokio::time::sleep(ms(20)).await;
         gate.open();
         assert_eq!(tokio::time::timeout(LONG, moved).await.unwrap().unwrap().unwrap(), 5);
     });
@@ -285,9 +287,9 @@ fn p01_a_polled_handle_that_is_dropped_takes_nobody_elses_wake_up_along() {
 
 #[test]
 fn p01_a_completion_callback_may_wait_for_another_task() {
-    // The other worker sleeps: it must be woken although this one is awake.
-    let pool = pool();
-    for _ in 0..200 {
+    // The other worker sleeps: it must be woken although this one is awake. (A replacement would hide it.)
+    let pool = Pool::builder().workers(2).max_replacements(0).build().unwrap();
+    for _ in 0..100 {
         let (send, receive) = mpsc::channel();
         let gate = Gate::new();
         let task = {
@@ -296,8 +298,74 @@ fn p01_a_completion_callback_may_wait_for_another_task() {
         };
         let inner = pool.clone();
         task.on_complete(move |_| send.send(inner.spawn(|| 3).unwrap().wait_timeout(LONG)).unwrap());
+        gate.arrived(1);
+        std::thread::sleep(ms(1));
         gate.open();
         assert_eq!(receive.recv_timeout(LONG).unwrap().expect("answered").unwrap(), 3);
     }
     end(&pool);
+}
+
+#[test]
+fn p01_every_kind_of_waiter_is_woken_whoever_ends_the_task() {
+    // Each waiter on a thread of its own, asleep long before the end: one that nobody wakes does not come back.
+    for ender in ["the worker", "a cancel", "the deadline", "the drain"] {
+        let pool = Pool::builder().workers(1).build().unwrap();
+        let gate = Gate::new();
+        let timeout = if ender == "the deadline" { ms(60) } else { LONG * 10 };
+        let task = {
+            let gate = gate.clone();
+            pool.options().timeout(timeout).spawn(move || gate.pass()).unwrap()
+        };
+        gate.arrived(1);
+        let (tell, told) = mpsc::channel();
+        let wait = |kind: &'static str, wait: fn(&duly::Task<()>)| {
+            let (task, tell) = (task.clone(), tell.clone());
+            std::thread::spawn(move || {
+                wait(&task);
+                tell.send((kind, task.outcome())).ok();
+            });
+        };
+        wait("wait", |task| drop(task.wait()));
+        wait("wait_timeout", |task| drop(task.wait_timeout(LONG * 10)));
+        wait("wait_with", |task| {
+            drop(task.wait_with(&duly::CancellationToken::new(), None))
+        });
+        wait("future", |task| drop(block_on(task.clone())));
+        {
+            let tell = tell.clone();
+            task.on_complete(move |outcome| tell.send(("callback", Some(outcome))).unwrap());
+        }
+        std::thread::sleep(ms(30));
+        let expected = match ender {
+            "the worker" => {
+                gate.open();
+                Outcome::Succeeded
+            }
+            "a cancel" => {
+                task.cancel();
+                Outcome::Cancelled
+            }
+            "the deadline" => Outcome::DeadlineExceeded,
+            _ => {
+                pool.shutdown(ms(1)).unwrap();
+                Outcome::Abandoned
+            }
+        };
+        let mut woken: Vec<_> = (0..5)
+            .map_while(|_| told.recv_timeout(LONG).ok())
+            .map(|(kind, outcome)| {
+                assert_eq!(outcome, Some(expected), "{kind}, ended by {ender}");
+                kind
+            })
+            .collect();
+        woken.sort_unstable();
+        assert_eq!(
+            woken,
+            ["callback", "future", "wait", "wait_timeout", "wait_with"],
+            "woken, ended by {ender}"
+        );
+        gate.open();
+        pool.shutdown(LONG).unwrap();
+    }
 }

@@ -255,3 +255,104 @@ fn p02_cancelling_and_dropping_a_chain_of_a_hundred_thousand_tokens_does_not_rec
     });
     thread.unwrap().join().unwrap();
 }
+
+#[test]
+fn p02_a_deadline_that_has_just_passed_is_seen_before_the_callback_starts() {
+    // By the worker itself, on the exact clock: it is awake long before the timer thread.
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let started = Drops::default();
+    for _ in 0..500 {
+        let probe = started.clone();
+        let task = pool
+            .options()
+            .timeout(Duration::ZERO)
+            .spawn(move || drop(probe.probe()))
+            .unwrap();
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    }
+    assert_eq!(end(&pool).deadline_exceeded, 500);
+    assert_eq!(started.count(), 0);
+}
+
+#[test]
+fn p02_what_a_callback_submits_has_what_is_left_of_its_deadline() {
+    let pool = Pool::builder().workers(2).build().unwrap();
+    let left = pool
+        .options()
+        .timeout(LONG)
+        .submit(|ctx| {
+            let own = ctx.deadline();
+            let pool = ctx.pool();
+            let child = pool.submit(|ctx| Ok::<_, ()>(ctx.deadline())).unwrap();
+            let longer = pool.options().timeout(LONG * 2);
+            let longer = longer.submit(|ctx| Ok::<_, ()>(ctx.deadline())).unwrap();
+            Ok::<_, ()>((own, child, longer))
+        })
+        .unwrap();
+    let (own, child, longer) = left.wait().unwrap();
+    let own = own.expect("it has a deadline");
+    for inherited in [child, longer] {
+        let inherited = inherited.wait().unwrap().expect("the child has one, too");
+        assert!(
+            inherited <= own + ms(2),
+            "later than its parent's: {inherited:?} > {own:?}"
+        );
+    }
+    end(&pool);
+}
+
+#[test]
+fn p02_a_token_made_after_the_task_has_ended_is_cancelled() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let gate = Gate::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let task = {
+        let gate = gate.clone();
+        pool.submit(move |ctx| {
+            gate.pass();
+            send.send(ctx.token().reason()).unwrap();
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    };
+    gate.arrived(1);
+    assert!(task.cancel_with("too late"));
+    gate.open();
+    let reason = receive.recv_timeout(LONG).unwrap().expect("it is cancelled");
+    assert_eq!(reason.to_string(), "too late");
+    end(&pool);
+}
+
+#[test]
+fn p02_a_child_of_a_cancelled_token_is_cancelled_and_the_first_reason_holds() {
+    let root = CancellationToken::new();
+    let before = root.child();
+    root.cancel_with("first");
+    root.cancel_with("second");
+    let after = root.child().child();
+    for token in [&root, &before, &after] {
+        assert!(token.is_cancelled());
+        assert_eq!(token.reason().unwrap().to_string(), "first");
+    }
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let refused = pool.options().token(&after).spawn(|| ()).unwrap_err();
+    assert_eq!(refused.kind(), duly::SubmitErrorKind::Cancelled);
+    end(&pool);
+}
+
+#[test]
+fn p02_tasks_that_wait_for_each_other_all_get_a_worker() {
+    // All workers sleep, and as many tasks come at once: each must find one, though only the first wakes somebody.
+    let pool = Pool::builder().workers(4).max_replacements(0).build().unwrap();
+    for _ in 0..60 {
+        std::thread::sleep(ms(3));
+        let gate = Gate::new();
+        for _ in 0..4 {
+            let gate = gate.clone();
+            pool.spawn(move || gate.pass()).unwrap();
+        }
+        gate.arrived(4);
+        gate.open();
+    }
+    end(&pool);
+}

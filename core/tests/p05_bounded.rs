@@ -4,7 +4,7 @@
 
 mod support;
 
-use duly::{Outcome, Pool};
+use duly::{CancellationToken, Outcome, Pool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -126,6 +126,27 @@ fn p05_order_is_kept_around_the_holes() {
 }
 
 #[test]
+fn p05_a_task_that_was_moved_is_still_taken_out_of_the_middle() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(300), 1);
+    // Holes between them, and so many behind them that the queue closes up, more than once.
+    let kept: Vec<_> = (0..200)
+        .map(|_| {
+            assert!(pool.try_spawn(|| ()).unwrap().cancel());
+            pool.try_spawn(|| ()).unwrap()
+        })
+        .collect();
+    for _ in 0..5000 {
+        assert!(pool.try_spawn(|| ()).unwrap().cancel());
+    }
+    for (index, task) in kept.iter().enumerate() {
+        assert!(task.cancel());
+        assert_eq!(pool.stats().queued, 199 - index as u64, "its place is free");
+    }
+    gate.open();
+    end(&pool);
+}
+
+#[test]
 fn p05_holes_left_in_the_queue_keep_no_worker_awake() {
     let (pool, gate, stuck) = stuck_pool(Pool::builder().name("p05holes").capacity(64), 1);
     for _ in 0..32 {
@@ -239,7 +260,10 @@ fn p06_values_that_nobody_takes_are_dropped_once() {
         }
     }
     end(&pool);
-    eventually("each once", || drops.count() == 1000);
+    eventually("each once", || {
+        assert!(drops.count() <= 1000, "one was dropped twice");
+        drops.count() == 1000
+    });
 }
 
 #[test]
@@ -278,5 +302,64 @@ fn p06_large_and_over_aligned_callbacks_and_values_come_through() {
     assert_eq!(drops.count(), 1);
     gate.open();
     running.wait().unwrap();
+    end(&pool);
+}
+
+#[test]
+fn p05_an_ended_task_leaves_the_timer_and_its_token_at_once() {
+    // Whoever keeps a task keeps its value: when the last handle is gone, so is the value, whatever lives on.
+    for (timed, token) in [(true, None), (false, Some(CancellationToken::new()))] {
+        let pool = Pool::builder().workers(1).build().unwrap();
+        let (drops, gate) = (Drops::default(), Gate::new());
+        let (value, pass) = (drops.probe(), gate.clone());
+        let mut options = pool.options();
+        if timed {
+            options = options.timeout(Duration::from_secs(3600));
+        }
+        if let Some(token) = &token {
+            options = options.token(token);
+        }
+        let task = options
+            .spawn(move || {
+                pass.pass();
+                value
+            })
+            .unwrap();
+        gate.arrived(1);
+        // Long enough that the timer has taken it in.
+        std::thread::sleep(ms(40));
+        gate.open();
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::Succeeded));
+        drop(task);
+        eventually("nobody keeps the value", || drops.count() == 1);
+        end(&pool);
+    }
+}
+
+#[test]
+fn p06_released_is_told_to_those_who_wait_for_it() {
+    // Ended while it runs, and ended in the queue with data whose destructor takes its time.
+    struct Slow(Gate);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.pass();
+        }
+    }
+    let (pool, gate, stuck) = stuck_pool(Pool::builder(), 1);
+    let data = Slow(gate.clone());
+    let queued = pool.spawn(move || drop(data)).unwrap();
+    assert!(queued.cancel() && stuck[0].cancel());
+    let (tell, told) = std::sync::mpsc::channel();
+    for task in [queued, stuck[0].clone()] {
+        let tell = tell.clone();
+        std::thread::spawn(move || tell.send(task.released(LONG * 10)).ok());
+    }
+    gate.arrived(2);
+    std::thread::sleep(ms(30));
+    assert!(told.try_recv().is_err(), "not before");
+    gate.open();
+    for _ in 0..2 {
+        assert_eq!(told.recv_timeout(LONG), Ok(true), "woken");
+    }
     end(&pool);
 }

@@ -111,3 +111,30 @@ fn p05_ten_million_tasks_with_a_one_hour_deadline_leave_the_memory_flat() {
     assert!(grown <= 5 << 20, "resident memory has grown by {} KiB", grown >> 10);
     assert_eq!(end(&pool).succeeded, 10_000_000);
 }
+
+#[test]
+fn p05_a_dropped_child_leaves_its_parent() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let root = CancellationToken::new();
+    let before = resident();
+    for _ in 0..100_000 {
+        drop(root.child().child());
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "{} KiB", grown >> 10);
+}
+
+#[test]
+fn p05_a_refused_submit_leaves_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(1), 1);
+    let _full = pool.spawn(|| ()).unwrap();
+    let before = resident();
+    for _ in 0..200_000 {
+        assert!(pool.try_spawn(|| ()).is_err());
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "{} KiB", grown >> 10);
+    gate.open();
+    end(&pool);
+}

@@ -126,6 +126,7 @@ fn p08_a_late_callback_is_reported_and_its_value_released() {
     assert_eq!(drops.count(), 1);
     assert_eq!(task.outcome(), Some(Outcome::DeadlineExceeded), "late changes nothing");
     assert_eq!(end(&pool).late, 1);
+    assert!(told.try_recv().is_err(), "reported once");
 }
 
 #[test]

@@ -75,6 +75,9 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     assert!(!report.drained);
     assert_eq!(report.abandoned.len(), 4, "{report}");
     assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
+    let mut named: Vec<_> = report.stuck.iter().filter_map(|task| task.name.label()).collect();
+    named.sort_unstable();
+    assert_eq!(named, ["stuck-0", "stuck-1"], "who is left is named: {report}");
     for task in &stuck {
         assert_eq!(task.outcome(), Some(Outcome::Abandoned));
     }
@@ -112,7 +115,9 @@ fn p09_shutdown_twice_and_by_several_at_once() {
     std::thread::scope(|scope| {
         let long = scope.spawn(|| pool.shutdown(LONG).unwrap());
         let short = scope.spawn(|| pool.shutdown(ms(50)).unwrap());
+        let began = Instant::now();
         let reports = [long.join().unwrap(), short.join().unwrap()];
+        assert!(began.elapsed() < LONG / 2, "the earliest holds");
         assert!(
             reports.iter().all(|report| report.abandoned.len() == 1),
             "the earliest holds"
@@ -362,6 +367,39 @@ fn p09_async_shutdown_reports_too() {
     let report = block_on(pool.shutdown_async(LONG)).unwrap();
     assert!(report.drained && report.stats.succeeded == 1, "{report}");
     eventually("no thread is left", || threads_named("p09y").is_empty());
+}
+
+#[test]
+fn p09_a_shutdown_joins_the_threads_that_have_ended() {
+    // What a thread does last are the destructors of its thread-locals: they have run when the shutdown returns.
+    struct Last(Arc<AtomicUsize>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            std::thread::sleep(ms(30));
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    let pool = Pool::builder().workers(2).build().unwrap();
+    let gone = Arc::new(AtomicUsize::new(0));
+    let gate = Gate::new();
+    let tasks: Vec<_> = (0..2)
+        .map(|_| {
+            let (last, gate) = (Last(gone.clone()), gate.clone());
+            pool.spawn(move || {
+                gate.pass();
+                LAST.set(Some(last));
+            })
+            .unwrap()
+        })
+        .collect();
+    gate.arrived(2);
+    gate.open();
+    tasks.iter().for_each(|task| task.wait().unwrap());
+    end(&pool);
+    assert_eq!(gone.load(Ordering::SeqCst), 2, "both threads are gone");
 }
 
 // ---- P13 ----

@@ -2,7 +2,7 @@
 //!
 //! Keeps true: only a failure of the kind that the table names counts as caught.
 
-use crate::run::Ran;
+use crate::run::{Ran, shown};
 use crate::table::Test;
 
 /// What became of a mutant.
@@ -38,25 +38,25 @@ impl Verdict {
 
 /// One run of a test: `None` if it passed.
 pub(crate) fn failure(test: &Test, ran: &Ran) -> Option<Verdict> {
-    let Some(status) = ran.status else {
-        let how = format!("not done after {} s", test.limit_s);
-        return Some(if test.hangs {
-            Verdict::Caught(how)
-        } else {
-            Verdict::Otherwise(how)
-        });
-    };
-    if status.success() {
+    if ran.status.is_some_and(|status| status.success()) {
         return match passed(&ran.said) {
             1 => None,
             _ => Some(Verdict::Otherwise(format!("there is no test {}", test.test))),
         };
     }
-    let shows = |line: &&str| test.fails_with.iter().any(|text| line.contains(text));
-    match ran.said.lines().find(shows) {
-        Some(line) => Some(Verdict::Caught(line.trim().to_owned())),
-        None => Some(Verdict::Otherwise(first_failure(&ran.said))),
-    }
+    let verdict = match (shown(test, &ran.said), ran.status) {
+        (Some(line), _) => Verdict::Caught(line.to_owned()),
+        (None, Some(_)) => Verdict::Otherwise(first_failure(&ran.said, &test.test)),
+        (None, None) => {
+            let how = format!("not done after {} s", test.limit_s);
+            if test.hangs {
+                Verdict::Caught(how)
+            } else {
+                Verdict::Otherwise(how)
+            }
+        }
+    };
+    Some(verdict)
 }
 
 /// How many tests passed, by the line that sums up.
@@ -68,17 +68,14 @@ fn passed(said: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// What a test that failed says first.
-fn first_failure(said: &str) -> String {
-    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let panic = lines.by_ref().find(|line| line.contains("panicked at"));
-    match panic {
-        Some(panic) => format!("{panic} {}", lines.next().unwrap_or_default()),
-        None => said
-            .lines()
-            .map(str::trim)
-            .rfind(|line| !line.is_empty())
-            .unwrap_or("no output")
-            .to_owned(),
+/// What a test that failed says first: on its own thread if it says something there, for callbacks panic on purpose.
+fn first_failure(said: &str, test: &str) -> String {
+    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let own = lines
+        .iter()
+        .position(|line| line.contains("panicked at") && line.contains(test));
+    match own.or_else(|| lines.iter().position(|line| line.contains("panicked at"))) {
+        Some(panic) => lines[panic..].iter().take(4).copied().collect::<Vec<_>>().join(" "),
+        None => (*lines.last().unwrap_or(&"no output")).to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! Running one test of a program, with a limit.
 //!
-//! Keeps true: what is past its limit is killed and waited for; whatever it said is kept in the log.
+//! Keeps true: what is past its limit is killed and waited for, and so is a test that has failed as expected and cannot
+//! end; whatever it said is kept in the log.
 
 use crate::build::Program;
 use crate::table::Test;
@@ -10,6 +11,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// How often to look whether a test that still runs has said that it fails, and how long it may then take to end.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a run came to.
 #[derive(Debug)]
@@ -35,11 +39,20 @@ pub(crate) fn run(program: &Program, test: &Test, log: &Path) -> Result<Ran> {
         .spawn()
         .with_context(|| format!("{} could not be started", program.path.display()))?;
     let began = Instant::now();
+    let mut next_look = LOOK_EVERY;
+    let mut until = limit;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break Some(status);
         }
-        if began.elapsed() >= limit {
+        if began.elapsed() >= next_look {
+            next_look += LOOK_EVERY;
+            let said = fs::read(log)?;
+            if shown(test, &String::from_utf8_lossy(&said)).is_some() {
+                until = until.min(began.elapsed() + LOOK_EVERY);
+            }
+        }
+        if began.elapsed() >= until {
             child.kill()?;
             child.wait()?;
             break None;
@@ -51,4 +64,11 @@ pub(crate) fn run(program: &Program, test: &Test, log: &Path) -> Result<Ran> {
         said.push_str(&format!("\n{status}\n"));
     }
     Ok(Ran { status, said })
+}
+
+/// The line that shows that the test failed because of the bug.
+pub(crate) fn shown<'a>(test: &Test, said: &'a str) -> Option<&'a str> {
+    said.lines()
+        .find(|line| test.fails_with.iter().any(|text| line.contains(text)))
+        .map(str::trim)
 }
