@@ -335,3 +335,60 @@ fn p04_a_future_that_is_never_polled_again_holds_up_nobody_else() {
     assert_eq!(pool.stats().blocked_producers, 0);
     end(&pool);
 }
+
+#[test]
+fn p04_the_place_of_a_task_that_others_watch_goes_to_the_producer_in_line() {
+    // With captured data, a completion callback, a deadline: each ends in a way of its own.
+    let (pool, gate, mut tasks) = full(Pool::builder().max_blocked_producers(4));
+    for round in 0..3 {
+        let mut last = tasks.remove(1);
+        assert!(last.cancel());
+        let drops = Drops::default();
+        let probe = drops.probe();
+        last = match round {
+            0 => pool.try_spawn(move || drop(probe)).unwrap(),
+            1 => pool.try_spawn(|| ()).unwrap(),
+            _ => pool.options().timeout(ms(50)).try_spawn(|| ()).unwrap(),
+        };
+        std::thread::scope(|scope| {
+            let options = pool.options().submit_timeout(LONG);
+            let producer = scope.spawn(move || options.spawn(|| ()).expect("it gets the place"));
+            eventually("it stands in line", || pool.stats().blocked_producers == 1);
+            match round {
+                0 => assert!(last.cancel()),
+                1 => {
+                    last.on_complete(|_| ());
+                    assert!(last.cancel());
+                }
+                _ => {}
+            }
+            tasks.push(producer.join().unwrap());
+        });
+    }
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p04_places_that_a_token_frees_beside_a_running_task_go_to_the_producer_in_line() {
+    let pool = Pool::builder()
+        .workers(1)
+        .max_replacements(0)
+        .capacity(2)
+        .build()
+        .unwrap();
+    let (gate, token) = (Gate::new(), CancellationToken::new());
+    let pass = gate.clone();
+    let _running = pool.options().token(&token).spawn(move || pass.pass()).unwrap();
+    gate.arrived(1);
+    let _queued = [0, 1].map(|_| pool.options().token(&token).spawn(|| ()).unwrap());
+    std::thread::scope(|scope| {
+        let options = pool.options().submit_timeout(LONG);
+        let producer = scope.spawn(move || options.spawn(|| ()).expect("it gets a place"));
+        eventually("it stands in line", || pool.stats().blocked_producers == 1);
+        token.cancel();
+        producer.join().unwrap();
+    });
+    gate.open();
+    end(&pool);
+}

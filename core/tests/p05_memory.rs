@@ -138,3 +138,26 @@ fn p05_a_refused_submit_leaves_nothing() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p05_what_others_watched_leaves_nothing_when_it_is_cancelled() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(64), 1);
+    let mut after_the_first = 0;
+    for round in 0..150_000 {
+        let task = pool.options().timeout(LONG).try_spawn(|| ()).unwrap();
+        task.on_complete(|_| ());
+        assert!(task.cancel());
+        if round % 64 == 0 {
+            // The delivery thread has many to call.
+            assert!(task.released(LONG));
+        }
+        if round == 20_000 {
+            after_the_first = resident();
+        }
+    }
+    let grown = resident().saturating_sub(after_the_first);
+    assert!(grown < 4 << 20, "{} KiB", grown >> 10);
+    gate.open();
+    end(&pool);
+}
