@@ -356,3 +356,26 @@ fn p02_tasks_that_wait_for_each_other_all_get_a_worker() {
     }
     end(&pool);
 }
+
+#[test]
+fn p02_what_a_callback_submits_is_cancelled_with_it() {
+    let pool = Pool::builder().workers(2).max_replacements(0).build().unwrap();
+    let gate = Gate::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let parent = {
+        let gate = gate.clone();
+        pool.submit(move |ctx| {
+            let pass = gate.clone();
+            send.send(ctx.pool().spawn(move || pass.pass()).unwrap()).unwrap();
+            gate.pass();
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    };
+    let child = receive.recv_timeout(LONG).unwrap();
+    gate.arrived(2);
+    assert!(parent.cancel());
+    assert_eq!(child.outcome(), Some(Outcome::Cancelled), "when cancel returns");
+    gate.open();
+    end(&pool);
+}

@@ -402,6 +402,24 @@ fn p09_a_shutdown_joins_the_threads_that_have_ended() {
     assert_eq!(gone.load(Ordering::SeqCst), 2, "both threads are gone");
 }
 
+#[test]
+fn p09_the_alarm_thread_ends_with_the_last_alarm() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(1), 1);
+    let _full = pool.spawn(|| ()).unwrap();
+    {
+        let options = pool.options().submit_timeout(LONG * 100);
+        let mut waits = Box::pin(options.submit_async(|_| Ok::<_, ()>(())));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        eventually("it has an alarm", || !threads_named("duly-alarm").is_empty());
+        // Asleep until the alarm's time.
+        std::thread::sleep(ms(20));
+    }
+    eventually("the alarm thread is gone", || threads_named("duly-alarm").is_empty());
+    gate.open();
+    end(&pool);
+}
+
 // ---- P13 ----
 
 #[test]
