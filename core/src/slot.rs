@@ -1147,7 +1147,7 @@ unsafe fn recycle(slot: NonNull<Slot>) {
     unsafe { arena::give(slot.cast()) };
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

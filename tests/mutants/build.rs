@@ -54,7 +54,7 @@ pub(crate) fn build(root: &Path, scratch: &Path, test: &Test, log: &Path) -> Res
         // The line of a panic needs none of it, and linking takes half the time.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         // How long the tests' "eventually" is patient: see core/tests/support.
-        .env("DULY_TEST_LONG_MS", "5000")
+        .env("DULY_TEST_LONG_MS", "3000")
         .stdin(Stdio::null())
         .stderr(File::create(log)?);
     if test.target == "lib" {
