@@ -312,10 +312,15 @@ fn p01_every_kind_of_waiter_is_woken_whoever_ends_the_task() {
     for ender in ["the worker", "a cancel", "the deadline", "the drain"] {
         let pool = Pool::builder().workers(1).build().unwrap();
         let gate = Gate::new();
-        let timeout = if ender == "the deadline" { ms(60) } else { LONG * 10 };
+        let mut options = pool.options();
+        match ender {
+            "the worker" => {}
+            "the deadline" => options = options.timeout(ms(60)),
+            _ => options = options.timeout(LONG * 10),
+        }
         let task = {
             let gate = gate.clone();
-            pool.options().timeout(timeout).spawn(move || gate.pass()).unwrap()
+            options.spawn(move || gate.pass()).unwrap()
         };
         gate.arrived(1);
         let (tell, told) = mpsc::channel();
