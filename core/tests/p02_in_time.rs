@@ -379,3 +379,49 @@ fn p02_what_a_callback_submits_is_cancelled_with_it() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p02_who_waits_for_a_token_is_woken_by_its_guard_and_by_its_deadline() {
+    let token = CancellationToken::new();
+    let guard = token.clone().drop_guard();
+    let (tell, told) = std::sync::mpsc::channel();
+    {
+        let (blocking, future) = (token.child(), token.child());
+        let (first, second) = (tell.clone(), tell.clone());
+        std::thread::spawn(move || first.send(blocking.wait(None)).ok());
+        std::thread::spawn(move || {
+            block_on(future.cancelled());
+            second.send(future.is_cancelled()).ok();
+        });
+    }
+    std::thread::sleep(ms(20));
+    assert!(told.try_recv().is_err(), "not before");
+    drop(guard);
+    assert_eq!(
+        token.reason().map(|reason| reason.to_string()).as_deref(),
+        Some("dropped")
+    );
+    for _ in 0..2 {
+        assert_eq!(told.recv_timeout(LONG), Ok(true), "woken by the guard");
+    }
+    let kept = CancellationToken::new();
+    drop(kept.clone().drop_guard().disarm());
+    assert!(!kept.is_cancelled(), "disarmed");
+    // Nobody calls: the deadline alone.
+    let began = Instant::now();
+    let late = CancellationToken::with_timeout(ms(30));
+    for wait in [
+        (|token: &CancellationToken| token.wait(None)) as fn(&CancellationToken) -> bool,
+        |token| {
+            block_on(token.cancelled());
+            token.is_cancelled()
+        },
+    ] {
+        let (token, tell) = (late.child(), tell.clone());
+        std::thread::spawn(move || tell.send(wait(&token)).ok());
+    }
+    for _ in 0..2 {
+        assert_eq!(told.recv_timeout(LONG), Ok(true), "woken by the deadline");
+    }
+    assert!(began.elapsed() >= ms(30), "early");
+}

@@ -202,3 +202,27 @@ fn p03_a_worker_stuck_in_a_values_destructor_is_replaced_and_shown() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p03_an_on_cancel_hook_that_comes_late_runs_at_once_and_one_that_was_dropped_never() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let gate = Gate::new();
+    let (send, receive) = mpsc::channel();
+    let task = {
+        let gate = gate.clone();
+        pool.submit(move |ctx| {
+            let dropped = send.clone();
+            drop(ctx.on_cancel(move |_| dropped.send("the dropped one").unwrap()));
+            gate.pass();
+            let _late = ctx.on_cancel(move |_| send.send("the late one").unwrap());
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    };
+    gate.arrived(1);
+    assert!(task.cancel());
+    gate.open();
+    assert!(task.released(LONG));
+    end(&pool);
+    assert_eq!(receive.iter().collect::<Vec<_>>(), ["the late one"]);
+}

@@ -164,3 +164,23 @@ fn p05_what_others_watched_leaves_nothing_when_it_is_cancelled() {
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p05_waits_for_a_token_leave_nothing_in_it() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    let token = CancellationToken::new();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    for kind in ["a wait", "a future", "a future that is polled again"] {
+        let mut again = Box::pin(token.cancelled());
+        let before = resident();
+        for _ in 0..200_000 {
+            match kind {
+                "a wait" => assert!(!token.wait(Some(Duration::ZERO))),
+                "a future" => assert!(Box::pin(token.cancelled()).as_mut().poll(&mut cx).is_pending()),
+                _ => assert!(again.as_mut().poll(&mut cx).is_pending()),
+            }
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 2 << 20, "{kind} leaves {} KiB", grown >> 10);
+    }
+}
