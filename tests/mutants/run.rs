@@ -24,13 +24,14 @@ pub(crate) struct Ran {
     pub(crate) said: String,
 }
 
-/// Runs `test` alone.
-pub(crate) fn run(program: &Program, test: &Test, log: &Path) -> Result<Ran> {
+/// Runs `test` alone. `round` seeds the delays of builds that have them.
+pub(crate) fn run(program: &Program, test: &Test, round: u32, log: &Path) -> Result<Ran> {
     let limit = Duration::from_secs(test.limit_s);
     let output = File::create(log)?;
     let mut child = Command::new(&program.path)
         .args(["--exact", &test.test, "--nocapture", "--test-threads=1"])
         .current_dir(&program.folder)
+        .env("DULY_DELAY_SEED", round.to_string())
         .envs(&test.env)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())

@@ -96,7 +96,7 @@ fn without_mutant(tree: &Tree, scratch: &Path, mutants: &[Mutant], bar: &Progres
             },
         };
         built = Some((test, program.clone()));
-        let ran = run(&program, test, &log)?;
+        let ran = run(&program, test, 1, &log)?;
         if let Some(verdict) = failure(test, &ran) {
             let how = match verdict {
                 Verdict::Caught(how) | Verdict::Otherwise(how) => how,
@@ -127,8 +127,9 @@ fn one(tree: &Tree, scratch: &Path, mutant: &Mutant) -> Result<Verdict> {
         Ok(program) => program,
         Err(error) => return Ok(Verdict::DoesNotCompile(error)),
     };
-    for _ in 0..mutant.caught_by.repeat {
-        if let Some(verdict) = failure(&mutant.caught_by, &run(&program, &mutant.caught_by, &log)?) {
+    for round in 1..=mutant.caught_by.repeat {
+        let ran = run(&program, &mutant.caught_by, round, &log)?;
+        if let Some(verdict) = failure(&mutant.caught_by, &ran) {
             return Ok(verdict);
         }
     }
