@@ -425,3 +425,43 @@ fn p02_who_waits_for_a_token_is_woken_by_its_guard_and_by_its_deadline() {
     }
     assert!(began.elapsed() >= ms(30), "early");
 }
+
+#[test]
+fn p02_a_submit_that_races_with_its_tokens_cancel_is_refused_or_cancelled() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(64), 1);
+    for round in 0..2000 {
+        let token = CancellationToken::new();
+        let accepted = std::thread::scope(|scope| {
+            let producer = scope.spawn(|| pool.options().token(&token).try_spawn(|| ()));
+            for _ in 0..round % 50 {
+                std::hint::spin_loop();
+            }
+            token.cancel();
+            producer.join().unwrap()
+        });
+        match accepted {
+            Ok(task) => assert_eq!(task.outcome(), Some(Outcome::Cancelled), "accepted, and not cancelled"),
+            Err(refused) => assert_eq!(refused.kind(), duly::SubmitErrorKind::Cancelled),
+        }
+    }
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p02_a_deadline_holds_in_a_queue_that_has_closed_up() {
+    // The queue closes up its holes when its ring is full; what the timer has looked at moves with it.
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(300), 1);
+    let timed = |span| pool.options().timeout(span).try_spawn(|| ()).unwrap();
+    let _kept: Vec<_> = (0..100).map(|_| timed(LONG * 100)).collect();
+    for _ in 0..20 {
+        for _ in 0..150 {
+            assert!(timed(LONG * 100).cancel());
+        }
+        // Right behind what may have moved, before the timer looks again.
+        let short = timed(ms(30));
+        assert_eq!(short.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    }
+    gate.open();
+    end(&pool);
+}

@@ -363,3 +363,31 @@ fn p06_released_is_told_to_those_who_wait_for_it() {
     }
     end(&pool);
 }
+
+#[test]
+fn p06_who_waits_for_released_before_the_end_is_told_however_it_ends() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().capacity(8), 1);
+    let drops = Drops::default();
+    let probe = drops.probe();
+    let tasks = [
+        pool.spawn(|| ()).unwrap(),
+        pool.spawn(move || drop(probe)).unwrap(),
+        pool.options().timeout(ms(60)).spawn(|| ()).unwrap(),
+        // Runs in the end.
+        pool.spawn(|| ()).unwrap(),
+    ];
+    let (tell, told) = std::sync::mpsc::channel();
+    for (index, task) in tasks.iter().enumerate() {
+        let (task, tell) = (task.clone(), tell.clone());
+        std::thread::spawn(move || tell.send((index, task.released(LONG * 10))).ok());
+    }
+    std::thread::sleep(ms(30));
+    assert!(told.try_recv().is_err(), "not before");
+    assert!(tasks[0].cancel() && tasks[1].cancel());
+    let mut woken: Vec<_> = (0..3).filter_map(|_| told.recv_timeout(LONG).ok()).collect();
+    gate.open();
+    woken.extend(told.recv_timeout(LONG).ok());
+    woken.sort_unstable();
+    assert_eq!(woken, [(0, true), (1, true), (2, true), (3, true)], "woken");
+    end(&pool);
+}

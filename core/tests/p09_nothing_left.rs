@@ -382,24 +382,30 @@ fn p09_a_shutdown_joins_the_threads_that_have_ended() {
     thread_local! {
         static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
     }
-    let pool = Pool::builder().workers(2).build().unwrap();
-    let gone = Arc::new(AtomicUsize::new(0));
-    let gate = Gate::new();
-    let tasks: Vec<_> = (0..2)
-        .map(|_| {
-            let (last, gate) = (Last(gone.clone()), gate.clone());
-            pool.spawn(move || {
-                gate.pass();
-                LAST.set(Some(last));
+    for is_async in [false, true] {
+        let pool = Pool::builder().workers(2).build().unwrap();
+        let gone = Arc::new(AtomicUsize::new(0));
+        let gate = Gate::new();
+        let tasks: Vec<_> = (0..2)
+            .map(|_| {
+                let (last, gate) = (Last(gone.clone()), gate.clone());
+                pool.spawn(move || {
+                    gate.pass();
+                    LAST.set(Some(last));
+                })
+                .unwrap()
             })
-            .unwrap()
-        })
-        .collect();
-    gate.arrived(2);
-    gate.open();
-    tasks.iter().for_each(|task| task.wait().unwrap());
-    end(&pool);
-    assert_eq!(gone.load(Ordering::SeqCst), 2, "both threads are gone");
+            .collect();
+        gate.arrived(2);
+        gate.open();
+        tasks.iter().for_each(|task| task.wait().unwrap());
+        if is_async {
+            block_on(pool.shutdown_async(LONG)).unwrap();
+        } else {
+            end(&pool);
+        }
+        assert_eq!(gone.load(Ordering::SeqCst), 2, "both threads are gone");
+    }
 }
 
 #[test]
@@ -418,6 +424,22 @@ fn p09_the_alarm_thread_ends_with_the_last_alarm() {
     eventually("the alarm thread is gone", || threads_named("duly-alarm").is_empty());
     gate.open();
     end(&pool);
+}
+
+#[test]
+fn p09_what_was_accepted_before_the_close_is_run() {
+    for round in 0..1000 {
+        let pool = Pool::builder().workers(1).build().unwrap();
+        let first = pool.spawn(|| 1).unwrap();
+        // The second comes, and the close with it, about when the worker has ended the first and looks for more.
+        for _ in 0..(round % 50) * 10 {
+            std::hint::spin_loop();
+        }
+        let second = pool.spawn(|| 2).unwrap();
+        let report = pool.shutdown(LONG).unwrap();
+        assert!(report.drained, "something accepted was left: {report}");
+        assert_eq!((first.wait(), second.wait()), (Ok(1), Ok(2)));
+    }
 }
 
 // ---- P13 ----
@@ -544,5 +566,37 @@ fn p09_a_closed_pool_without_workers_ends_when_its_last_task_is_cancelled() {
         assert!(task.cancel());
         let report = shutdown.join().unwrap();
         assert!(report.drained && began.elapsed() < LONG / 2, "{report}");
+    });
+}
+
+#[test]
+fn p13_observers_of_running_tasks_keep_and_lose_nothing() {
+    let pool = Pool::builder().workers(2).build().unwrap();
+    let drops = support::Drops::default();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for task in pool.running().iter().chain(&pool.leaks()) {
+                        assert!(task.name.submitted_at().is_some());
+                    }
+                }
+            });
+        }
+        for round in 0..10_000 {
+            let value = drops.probe();
+            let task = pool.spawn(move || value).unwrap();
+            if round % 3 == 0 {
+                drop(task.wait());
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    end(&pool);
+    drop(pool);
+    eventually("each value is dropped", || {
+        assert!(drops.count() <= 10_000, "one was dropped twice");
+        drops.count() == 10_000
     });
 }
