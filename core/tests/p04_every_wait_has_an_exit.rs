@@ -392,3 +392,68 @@ fn p04_places_that_a_token_frees_beside_a_running_task_go_to_the_producer_in_lin
     gate.open();
     end(&pool);
 }
+
+#[test]
+fn p04_a_future_that_was_woken_and_is_dropped_passes_its_place_on() {
+    let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(4));
+    let mut first = Box::pin(pool.submit_async(|_| Ok::<_, ()>(())));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    std::thread::scope(|scope| {
+        let options = pool.options().submit_timeout(LONG);
+        let second = scope.spawn(move || options.spawn(|| ()).expect("the place is passed on"));
+        eventually("both stand in line", || pool.stats().blocked_producers == 2);
+        // The place that comes free is the first one's, which never comes for it.
+        assert!(tasks[1].cancel());
+        std::thread::sleep(ms(10));
+        assert_eq!(pool.stats().blocked_producers, 2);
+        drop(first);
+        second.join().unwrap();
+    });
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p04_a_submit_future_that_moves_is_woken_where_it_was_polled_last() {
+    let (pool, gate, tasks) = full(Pool::builder());
+    let mut submit = Box::pin(pool.submit_async(|_| Ok::<_, ()>(4)));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(submit.as_mut().poll(&mut cx).is_pending());
+    std::thread::scope(|scope| {
+        let moved = scope.spawn(move || block_on(submit).unwrap());
+        std::thread::sleep(ms(20));
+        assert!(tasks[1].cancel());
+        let task = moved.join().unwrap();
+        gate.open();
+        assert_eq!(task.wait(), Ok(4));
+    });
+    end(&pool);
+}
+
+#[test]
+fn p04_a_producer_that_is_called_off_while_it_is_woken_passes_its_turn_on() {
+    for round in 0..200 {
+        let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(4));
+        let token = CancellationToken::new();
+        std::thread::scope(|scope| {
+            let options = pool.options().token(&token);
+            let first = scope.spawn(move || options.spawn(|| ()).map(drop));
+            eventually("the first is in line", || pool.stats().blocked_producers == 1);
+            let options = pool.options().submit_timeout(LONG);
+            let second = scope.spawn(move || options.spawn(|| ()).map(drop));
+            eventually("the second is in line", || pool.stats().blocked_producers == 2);
+            token.cancel();
+            for _ in 0..round * 10 {
+                std::hint::spin_loop();
+            }
+            assert!(tasks[1].cancel());
+            if first.join().unwrap().is_ok() {
+                assert!(tasks[2].cancel());
+            }
+            second.join().unwrap().expect("its turn has come");
+        });
+        gate.open();
+        end(&pool);
+    }
+}
