@@ -63,18 +63,21 @@ fn p03_a_stuck_delivery_thread_is_replaced() {
     };
     gate.arrived(1);
     let blocked = Gate::new();
-    let captured = BlocksWhenDropped(blocked.clone());
-    let bad = pool.spawn(move || drop(captured)).unwrap();
-    assert!(bad.cancel());
-    blocked.arrived(1);
-    // These come behind the stuck one.
     let drops = Drops::default();
-    for _ in 0..10 {
-        let probe = drops.probe();
-        pool.spawn(move || drop(probe)).unwrap().cancel();
+    // And the one that takes its place as well.
+    for stuck in 1..=2 {
+        let captured = BlocksWhenDropped(blocked.clone());
+        let bad = pool.spawn(move || drop(captured)).unwrap();
+        assert!(bad.cancel());
+        blocked.arrived(stuck);
+        // These come behind the stuck one.
+        for _ in 0..10 {
+            let probe = drops.probe();
+            pool.spawn(move || drop(probe)).unwrap().cancel();
+        }
+        eventually("the others' data is dropped", || drops.count() == 10 * stuck);
+        assert!(!bad.is_released());
     }
-    eventually("the others' data is dropped", || drops.count() == 10);
-    assert!(!bad.is_released());
     blocked.open();
     gate.open();
     running.wait().unwrap();
