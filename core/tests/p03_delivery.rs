@@ -229,3 +229,33 @@ fn p03_an_on_cancel_hook_that_comes_late_runs_at_once_and_one_that_was_dropped_n
     end(&pool);
     assert_eq!(receive.iter().collect::<Vec<_>>(), ["the late one"]);
 }
+
+#[test]
+fn p03_a_delivery_thread_that_gets_stuck_after_the_first_look_is_replaced() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(ms(30));
+        }
+    }
+    let pool = Pool::builder()
+        .workers(1)
+        .max_replacements(1)
+        .replace_after(ms(40))
+        .build()
+        .unwrap();
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let _running = pool.spawn(move || pass.pass()).unwrap();
+    gate.arrived(1);
+    let (blocked, drops) = (Gate::new(), Drops::default());
+    let (slow, blocks, probe) = (Slow, BlocksWhenDropped(blocked.clone()), drops.probe());
+    // Behind a slow one, so that at the first look the second has not been stuck for long.
+    pool.spawn(move || drop(slow)).unwrap().cancel();
+    pool.spawn(move || drop(blocks)).unwrap().cancel();
+    pool.spawn(move || drop(probe)).unwrap().cancel();
+    eventually("what comes behind is dropped", || drops.count() == 1);
+    blocked.open();
+    gate.open();
+    end(&pool);
+}
