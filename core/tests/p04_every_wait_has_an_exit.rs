@@ -457,3 +457,25 @@ fn p04_a_producer_that_is_called_off_while_it_is_woken_passes_its_turn_on() {
         end(&pool);
     }
 }
+
+#[test]
+fn p04_a_task_that_its_caller_runs_ends_with_its_token() {
+    let (pool, gate, _tasks) = full(Pool::builder().overflow(Overflow::CallerRuns));
+    let token = CancellationToken::new();
+    let runs = Gate::new();
+    std::thread::scope(|scope| {
+        let (options, here) = (pool.options().token(&token), runs.clone());
+        let caller = scope.spawn(move || {
+            let submitted = options.submit(move |ctx| {
+                here.open();
+                Ok::<_, ()>(ctx.sleep(LONG).is_err())
+            });
+            submitted.unwrap().outcome()
+        });
+        runs.pass();
+        token.cancel();
+        assert_eq!(caller.join().unwrap(), Some(Outcome::Cancelled));
+    });
+    gate.open();
+    end(&pool);
+}

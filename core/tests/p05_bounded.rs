@@ -209,7 +209,7 @@ fn p06_captured_data_is_released_exactly_once_however_the_task_ends() {
             .map(|_| {
                 let (gate, probe) = (gate.clone(), probe());
                 pool.options()
-                    .timeout(ms(20))
+                    .timeout(ms(300))
                     .spawn(move || {
                         let _keep = probe;
                         gate.pass();
@@ -229,6 +229,9 @@ fn p06_captured_data_is_released_exactly_once_however_the_task_ends() {
         let refused = pool.try_spawn(move || drop(refused_probe)).unwrap_err();
         drop(refused);
         queued[3].cancel();
+        for task in &stuck {
+            assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+        }
         let abandoned = pool.shutdown(ms(30)).unwrap().abandoned.len();
         assert_eq!(abandoned, 15);
         gate.open();

@@ -184,3 +184,41 @@ fn p05_waits_for_a_token_leave_nothing_in_it() {
         assert!(grown < 2 << 20, "{kind} leaves {} KiB", grown >> 10);
     }
 }
+
+#[test]
+fn p05_polled_handles_and_submits_that_waited_leave_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    struct Nobody;
+    impl std::task::Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (pool, gate, stuck) = stuck_pool(Pool::builder().capacity(1), 1);
+    let _full = pool.spawn(|| ()).unwrap();
+    let token = CancellationToken::new();
+    for kind in ["a polled handle", "a submit that timed out", "a submit future"] {
+        let before = resident();
+        for _ in 0..60_000 {
+            match kind {
+                "a polled handle" => {
+                    let waker = Arc::new(Nobody).into();
+                    let mut cx = std::task::Context::from_waker(&waker);
+                    assert!(std::pin::pin!(stuck[0].clone()).poll(&mut cx).is_pending());
+                }
+                "a submit that timed out" => {
+                    let options = pool.options().token(&token).submit_timeout(Duration::ZERO);
+                    assert!(options.spawn(|| ()).is_err());
+                }
+                _ => {
+                    let options = pool.options().token(&token);
+                    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                    let submit = std::pin::pin!(options.submit_async(|_| Ok::<_, ()>(())));
+                    assert!(submit.poll(&mut cx).is_pending());
+                }
+            }
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 1 << 20, "{kind} leaves {} KiB", grown >> 10);
+    }
+    gate.open();
+    end(&pool);
+}

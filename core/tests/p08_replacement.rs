@@ -92,6 +92,15 @@ fn p08_past_the_limit_the_pool_is_stalled_and_says_so_and_deadlines_still_fire()
     assert!(first.released(LONG) && second.released(LONG));
     assert_eq!(pool.spawn(|| 2).unwrap().wait().unwrap(), 2);
     assert!(told.try_recv().is_err(), "told once");
+    // Stalled anew, it is told anew.
+    eventually("one worker is left", || pool.stats().workers == 1);
+    let gate = Gate::new();
+    let third = block(&pool, &gate, "third");
+    let fourth = block(&pool, &gate, "fourth");
+    assert!(told.recv_timeout(LONG).is_ok(), "told again");
+    assert_eq!(pool.stats().stalled, 2);
+    gate.open();
+    assert!(third.released(LONG) && fourth.released(LONG));
     end(&pool);
 }
 

@@ -427,6 +427,16 @@ fn p09_the_alarm_thread_ends_with_the_last_alarm() {
 }
 
 #[test]
+fn p09_a_pool_without_workers_and_tasks_ends_at_once() {
+    for threads in [Threads::Host, Threads::OnDemand] {
+        let pool = Pool::builder().workers(1).threads(threads).build().unwrap();
+        let began = Instant::now();
+        assert!(pool.shutdown(LONG).unwrap().drained);
+        assert!(began.elapsed() < LONG / 2, "nobody to wait for: {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn p09_what_was_accepted_before_the_close_is_run() {
     for round in 0..1000 {
         let pool = Pool::builder().workers(1).build().unwrap();

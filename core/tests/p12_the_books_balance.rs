@@ -123,8 +123,9 @@ fn p12_refusals_are_counted_apart() {
     for _ in 0..3 {
         assert!(pool.spawn(|| ()).is_err());
     }
+    assert!(block_on(pool.submit_async(|_| Ok::<_, ()>(()))).is_err());
     let stats = pool.stats();
-    assert_eq!((stats.submitted, stats.refused), (2, 3));
+    assert_eq!((stats.submitted, stats.refused), (2, 4));
     gate.open();
     end(&pool);
 }
