@@ -315,7 +315,7 @@ fn p01_every_kind_of_waiter_is_woken_whoever_ends_the_task() {
         let mut options = pool.options();
         match ender {
             "the worker" => {}
-            "the deadline" => options = options.timeout(ms(60)),
+            "the deadline" => options = options.timeout(ms(300)),
             _ => options = options.timeout(LONG * 10),
         }
         let task = {

@@ -348,7 +348,7 @@ fn p04_the_place_of_a_task_that_others_watch_goes_to_the_producer_in_line() {
         last = match round {
             0 => pool.try_spawn(move || drop(probe)).unwrap(),
             1 => pool.try_spawn(|| ()).unwrap(),
-            _ => pool.options().timeout(ms(50)).try_spawn(|| ()).unwrap(),
+            _ => pool.options().timeout(ms(400)).try_spawn(|| ()).unwrap(),
         };
         std::thread::scope(|scope| {
             let options = pool.options().submit_timeout(LONG);

@@ -375,7 +375,7 @@ fn p06_who_waits_for_released_before_the_end_is_told_however_it_ends() {
     let tasks = [
         pool.spawn(|| ()).unwrap(),
         pool.spawn(move || drop(probe)).unwrap(),
-        pool.options().timeout(ms(60)).spawn(|| ()).unwrap(),
+        pool.options().timeout(ms(400)).spawn(|| ()).unwrap(),
         // Runs in the end.
         pool.spawn(|| ()).unwrap(),
     ];

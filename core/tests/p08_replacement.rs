@@ -118,13 +118,14 @@ fn p08_a_late_callback_is_reported_and_its_value_released() {
         let (gate, probe) = (gate.clone(), drops.probe());
         pool.options()
             .label("tortoise")
-            .timeout(ms(10))
+            .timeout(ms(200))
             .spawn(move || {
                 gate.pass();
                 probe
             })
             .unwrap()
     };
+    gate.arrived(1);
     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     assert_eq!(drops.count(), 0);
     gate.open();
