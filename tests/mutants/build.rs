@@ -53,6 +53,11 @@ pub(crate) fn build(root: &Path, scratch: &Path, test: &Test, log: &Path) -> Res
         .env("CARGO_TERM_COLOR", "never")
         // The line of a panic needs none of it, and linking takes half the time.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        // Models need some speed, and are built anew for each mutant.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "64")
+        .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
         // How long the tests' "eventually" is patient: see core/tests/support.
         .env("DULY_TEST_LONG_MS", "3000")
         .stdin(Stdio::null())
