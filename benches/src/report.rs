@@ -1,96 +1,31 @@
-//! One Markdown table a run: medians, ratios of pairs, goals and whether they are met.
+//! Two Markdown tables a run: the goals with their verdicts, and every figure of every peer.
 //!
-//! Kept true: a ratio is the median over the rounds of (duly / peer in that round), never a ratio of medians; `met` and
-//! `missed` are said only from `PAIRS` pairs on and, of time, only on a machine that rests.
+//! Kept true: everything shown comes from the results, none of it from this run or this machine, so a table made again
+//! later is the same; what was judged and how stands in verdict.rs.
 
-use crate::machine;
-use crate::rows::{Against, Goal, Peer, Row};
-use crate::runner::{Plan, Results, Sample};
+use crate::peers::Peer;
+use crate::results::Results;
+use crate::rows::Row;
+use crate::runner::BESIDE;
 use crate::stats::{Summary, summary};
+use crate::verdict::{self, Judged, PAIRS, SLACK};
 use comfy_table::{CellAlignment, Table, presets};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// As many interleaved pairs as a verdict needs.
-const PAIRS: usize = 15;
-/// The most of the machine that others may use.
-const QUIET: f64 = 0.05;
-/// The upper end of the interval may pass the goal by this factor.
-const SLACK: f64 = 1.15;
-
-pub(crate) fn markdown(plan: &Plan, results: &Results) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header([
-        "row",
-        "peer",
-        "figure",
-        "median",
-        "min – max",
-        "90 % of the median",
-        "runs",
-        "duly / peer",
-        "90 %",
-        "goal",
-        "verdict",
-    ]);
-    for right in [3, 4, 5, 6, 7, 8] {
-        table
-            .column_mut(right)
-            .expect("one of the columns above")
-            .set_cell_alignment(CellAlignment::Right);
-    }
-    let mut verdicts = BTreeMap::<&str, usize>::new();
-    for row in &plan.rows {
-        for figure in row.figures {
-            for peer in row.peers.iter().filter(|peer| plan.peers.contains(peer)) {
-                let runs = runs(results, row, *peer, figure);
-                let mut cells = vec![row.name.into(), peer.to_string(), words(figure).into()];
-                cells.extend(figures(row, &runs, figure));
-                cells.extend(comparison(results, row, *peer, figure, &mut verdicts));
-                table.add_row(cells);
-            }
-        }
-    }
+pub(crate) fn markdown(results: &Results) -> String {
+    let judged = verdict::judge(results);
     let mut text = String::new();
-    put(&mut text, format_args!("{table}\n"));
-    let verdict = |word| verdicts.get(word).copied().unwrap_or(0);
-    let (met, missed, undecided) = (verdict("met"), verdict("missed"), verdict("undecided"));
-    put(
-        &mut text,
-        format_args!("Goals: {met} met, {missed} missed, {undecided} undecided.\n"),
-    );
-    for note in &results.notes {
-        put(&mut text, format_args!("- {note}"));
-    }
-    let quick = if plan.quick { ", quick (smaller runs)" } else { "" };
-    put(
-        &mut text,
-        format_args!(
-            "- rounds: {}{quick}; each run a fresh process, peers interleaved",
-            plan.rounds
-        ),
-    );
-    for (what, value) in machine::facts() {
-        put(&mut text, format_args!("- {what}: {value}"));
-    }
-    let others = results.used_by_others * 100.0;
-    let busy = if busy(results) {
-        ": TOO BUSY, no goal of time is judged"
-    } else {
-        ""
-    };
-    put(
-        &mut text,
-        format_args!("- of the machine, others used {others:.1} %{busy}\n"),
-    );
-    for row in &plan.rows {
-        let n = if plan.quick { row.quick_n } else { row.n };
+    if !judged.is_empty() {
+        put(&mut text, format_args!("{}", goals(&judged)));
+        let count = |word: &str| judged.iter().filter(|judged| judged.verdict.word() == word).count();
+        let (met, missed, undecided) = (count("met"), count("missed"), count("undecided"));
         put(
             &mut text,
-            format_args!("- {}: {} ({} workers, n = {n})", row.name, row.what, row.workers),
+            format_args!("\nGoals: {met} met, {undecided} undecided, {missed} missed.\n"),
         );
     }
+    put(&mut text, format_args!("{}\n", figures(results, &judged)));
+    notes(&mut text, results);
     text
 }
 
@@ -98,173 +33,207 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("writing to a string does not fail");
 }
 
-/// The figure of each round. A run that was over the limit took at least the limit, and has no other figure.
-struct Runs {
-    values: BTreeMap<usize, f64>,
-    over: usize,
-}
-
-fn runs(results: &Results, row: &Row, peer: Peer, figure: &str) -> Runs {
-    let mut runs = Runs {
-        values: BTreeMap::new(),
-        over: 0,
-    };
-    for (round, sample) in results.samples(row.name, peer) {
-        match sample {
-            Sample::Figures(figures) => runs.values.extend(figures.get(figure).map(|value| (round, *value))),
-            Sample::Over => {
-                runs.over += 1;
-                if figure == "seconds" {
-                    runs.values.insert(round, row.limit.as_secs_f64());
-                }
-            }
-        }
+fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header(header);
+    for &column in right {
+        let column = table.column_mut(column).expect("one of the columns above");
+        column.set_cell_alignment(CellAlignment::Right);
     }
-    runs
+    table
 }
 
-/// Median, range, interval and count of a peer's runs.
-fn figures(row: &Row, runs: &Runs, figure: &str) -> [String; 4] {
-    let none = || String::from("–");
-    let values: Vec<f64> = runs.values.values().copied().collect();
-    let Some(s) = summary(&values) else {
-        let median = if runs.over > 0 {
-            format!("over {} s a run", row.limit.as_secs())
-        } else {
-            none()
-        };
-        return [median, none(), none(), runs.over.to_string()];
-    };
-    // Runs over the limit are the slowest: what lies among them is only known to be more than it.
-    let limit = row.limit.as_secs_f64();
-    let over = |value: f64| {
-        if figure == "seconds" && value >= limit {
-            "> "
+/// Every goal, what was measured, and whether it is met.
+fn goals(judged: &[Judged]) -> Table {
+    let mut table = table(
+        ["row", "figure", "goal", "measured", "90 %", "pairs", "verdict"],
+        &[3, 4, 5],
+    );
+    for judged in judged {
+        let measured = judged.measured.as_ref();
+        let sign = if judged.goal.to_string().contains('+') && measured.is_some_and(|m| m.median >= 0.0) {
+            "+"
         } else {
             ""
-        }
-    };
-    let bounded = |value: f64| format!("{}{}", over(value), number(value));
-    let interval = s
-        .interval
-        .map(|(low, high)| format!("{} – {}", bounded(low), bounded(high)));
-    let range = format!("{} – {}", bounded(s.min), bounded(s.max));
-    [
-        bounded(s.median),
-        range,
-        interval.unwrap_or_else(none),
-        s.count.to_string(),
-    ]
+        };
+        table.add_row([
+            judged.row.name.clone(),
+            words(&judged.goal.figure).into(),
+            judged.goal.to_string(),
+            measured.map_or(none(), |measured| format!("{sign}{}", number(measured.median))),
+            measured.and_then(interval).unwrap_or_else(none),
+            measured.map_or(0, |measured| measured.count).to_string(),
+            judged.verdict.to_string(),
+        ]);
+    }
+    table
 }
 
-/// The ratio to duly, the goal and the verdict, for the line of this peer.
-fn comparison(
-    results: &Results,
-    row: &Row,
-    peer: Peer,
-    figure: &str,
-    verdicts: &mut BTreeMap<&'static str, usize>,
-) -> [String; 4] {
-    let mut cells = [const { String::new() }; 4];
-    let duly = runs(results, row, Peer::Duly, figure);
-    if peer != Peer::Duly {
-        let other = runs(results, row, peer, figure);
-        if let Some(ratio) = paired(&duly, &other, |duly, peer| duly / peer) {
-            let below = if other.over > 0 && figure == "seconds" {
-                "< "
-            } else {
-                ""
-            };
-            cells[0] = format!("{below}{}", number(ratio.median));
-            cells[1] = interval(&ratio).unwrap_or_default();
-        }
-    }
-    for goal in row
-        .goals
-        .iter()
-        .filter(|goal| goal.figure == figure && line_of(goal, row) == peer)
-    {
-        let (text, judged) = match goal.against {
-            Against::Fixed => (number(goal.limit), paired(&duly, &duly, |duly, _| duly)),
-            Against::Times(name, other) => {
-                let other = runs_of(results, name, other, figure);
-                let text = if name == row.name {
-                    format!("{}x", goal.limit)
-                } else {
-                    format!("{}x {name}", goal.limit)
+/// Every figure of every peer, and duly's ratio to it.
+fn figures(results: &Results, judged: &[Judged]) -> Table {
+    let mut table = table(
+        [
+            "row",
+            "figure",
+            "peer",
+            "median",
+            "min – max",
+            "90 % of the median",
+            "runs",
+            "duly / peer",
+            "90 %",
+            "goal",
+        ],
+        &[3, 4, 5, 6, 7, 8],
+    );
+    for row in results.rows() {
+        for figure in &row.figures {
+            for &peer in &row.peers {
+                let Some(measured) = measured(results, row, peer, figure) else {
+                    continue;
                 };
-                (
-                    text,
-                    other.and_then(|other| paired(&duly, &other, |duly, peer| duly / peer)),
-                )
+                let mut cells = vec![row.name.clone(), words(figure).into(), peer.name().into()];
+                cells.extend(measured);
+                cells.extend(beside_duly(results, row, peer, figure));
+                let on_this_line = |judged: &&Judged| {
+                    judged.row.name == row.name && judged.goal.figure == *figure && peer == line_of(judged)
+                };
+                let goals: Vec<String> = judged
+                    .iter()
+                    .filter(on_this_line)
+                    .map(|judged| format!("{}: {}", judged.goal, judged.verdict.word()))
+                    .collect();
+                cells.push(goals.join("; "));
+                table.add_row(cells);
             }
-            Against::Plus(name, other) => {
-                let other = runs_of(results, name, other, figure);
-                let text = format!("{name} + {}", number(goal.limit));
-                (
-                    text,
-                    other.and_then(|other| paired(&duly, &other, |duly, peer| duly - peer)),
-                )
-            }
-        };
-        if cells[0].is_empty()
-            && !matches!(goal.against, Against::Fixed)
-            && let Some(judged) = &judged
-        {
-            let sign = if matches!(goal.against, Against::Plus(..)) && judged.median >= 0.0 {
-                "+"
-            } else {
-                ""
-            };
-            cells[0] = format!("{sign}{}", number(judged.median));
-            cells[1] = interval(judged).unwrap_or_default();
         }
-        let (word, aside) = match duly.over {
-            0 => verdict(judged.as_ref(), goal.limit, busy(results) && !is_memory(figure)),
-            _ => ("missed", ", over the row's limit"),
-        };
-        *verdicts.entry(word).or_default() += 1;
-        cells[2] = format!("<= {text}");
-        cells[3] = format!("{word}{aside}");
     }
-    cells
+    table
 }
 
 /// A goal against a peer in the same row stands on that peer's line, any other on duly's.
-fn line_of(goal: &Goal, row: &Row) -> Peer {
-    match goal.against {
-        Against::Times(name, peer) | Against::Plus(name, peer) if name == row.name => peer,
+fn line_of(judged: &Judged) -> Peer {
+    match &judged.goal.against {
+        crate::goal::Against::Times(peer, None) => *peer,
         _ => Peer::Duly,
     }
 }
 
-fn runs_of(results: &Results, name: &str, peer: Peer, figure: &str) -> Option<Runs> {
-    crate::rows::find(name).ok().map(|row| runs(results, row, peer, figure))
-}
-
-/// Over the rounds that have both.
-fn paired(duly: &Runs, other: &Runs, combine: impl Fn(f64, f64) -> f64) -> Option<Summary> {
-    let pair = |(round, duly): (&usize, &f64)| other.values.get(round).map(|other| combine(*duly, *other));
-    summary(&duly.values.iter().filter_map(pair).collect::<Vec<_>>())
-}
-
-/// Met: the median is at most the goal and the interval ends below 1.15 times the goal. Missed: the whole interval is
-/// above the goal. Neither, too few pairs or a busy machine: undecided.
-fn verdict(judged: Option<&Summary>, limit: f64, busy: bool) -> (&'static str, &'static str) {
-    let Some(judged) = judged else {
-        return ("undecided", ", not measured");
-    };
-    let looks = if judged.median <= limit {
-        ", looks met"
-    } else {
-        ", looks missed"
-    };
-    match judged.interval {
-        _ if busy || judged.count < PAIRS => ("undecided", looks),
-        Some((_, high)) if judged.median <= limit && high <= limit * SLACK => ("met", ""),
-        Some((low, _)) if low > limit => ("missed", ""),
-        _ => ("undecided", looks),
+/// Median, range, interval and count of a peer's runs; `None` when nobody tried.
+fn measured(results: &Results, row: &Row, peer: Peer, figure: &str) -> Option<[String; 4]> {
+    let alone = |text: &str| Some([text.into(), none(), none(), String::from("0")]);
+    if results.has_failed(&row.name, peer) {
+        return alone("FAILED");
     }
+    if results.why_skipped(peer).is_some() {
+        return alone("SKIPPED");
+    }
+    let over = results.over(&row.name, peer);
+    let values: Vec<f64> = results
+        .values(&row.name, peer, figure)
+        .iter()
+        .map(|(_, value)| *value)
+        .collect();
+    let Some(s) = summary(&values) else {
+        return match over {
+            0 if results.of(&row.name, peer).next().is_none() => None,
+            0 => alone("–"),
+            _ if figure == "seconds" => {
+                Some([format!("> {}", row.limit().as_secs()), none(), none(), over.to_string()])
+            }
+            _ => Some([
+                format!("over {} s", row.limit().as_secs()),
+                none(),
+                none(),
+                over.to_string(),
+            ]),
+        };
+    };
+    let ended = if over > 0 {
+        format!(" + {over} ended")
+    } else {
+        String::new()
+    };
+    Some([
+        number(s.median),
+        format!("{} – {}", number(s.min), number(s.max)),
+        interval(&s).unwrap_or_else(none),
+        format!("{}{ended}", s.count),
+    ])
+}
+
+fn beside_duly(results: &Results, row: &Row, peer: Peer, figure: &str) -> [String; 2] {
+    let ratio =
+        verdict::ratio(results, row, peer, figure).filter(|ratio| peer != Peer::Duly && ratio.median.is_finite());
+    let Some(ratio) = ratio else {
+        return [String::new(), String::new()];
+    };
+    let below = if results.over(&row.name, peer) > 0 { "< " } else { "" };
+    [
+        format!("{below}{}", number(ratio.median)),
+        interval(&ratio).unwrap_or_default(),
+    ]
+}
+
+fn notes(text: &mut String, results: &Results) {
+    let mut note = |line: String| put(text, format_args!("- {line}"));
+    for (row, peer, error) in &results.failed {
+        note(format!("FAILED: {row} {peer}: {error}"));
+    }
+    for (peer, cure) in &results.skipped {
+        note(format!(
+            "SKIPPED: peer {peer} is not on this machine; its goals stay undecided. {cure}"
+        ));
+    }
+    let quick = if results.quick { ", quick (smaller runs)" } else { "" };
+    note(format!(
+        "rounds: {}{quick}; each run a fresh process, peers in turn; peers without a goal in a row: at most {BESIDE} rounds",
+        results.rounds
+    ));
+    note(format!(
+        "90 %: from ranks (order statistics), nothing assumed of the distribution; met: {PAIRS} pairs, their median at \
+         most the goal and the interval ends below {SLACK} times the goal"
+    ));
+    for row in results.rows() {
+        let ended: Vec<_> = row
+            .peers
+            .iter()
+            .filter(|peer| results.over(&row.name, **peer) > 0)
+            .collect();
+        for peer in ended {
+            let limit = row.limit().as_secs();
+            note(format!(
+                "{} {peer}: ended after {limit} s, and not tried again",
+                row.name
+            ));
+        }
+    }
+    for (what, value) in &results.machine {
+        note(format!("{what}: {value}"));
+    }
+    let busy = if verdict::is_busy(results) {
+        ": TOO BUSY, no goal of time is judged"
+    } else {
+        ""
+    };
+    note(format!(
+        "of the machine, others used {:.1} %{busy}\n",
+        results.used_by_others * 100.0
+    ));
+    for row in results.rows() {
+        let n = if results.quick { row.quick_n } else { row.n };
+        let workers = if row.workers == 1 {
+            "1 worker".into()
+        } else {
+            format!("{} workers", row.workers)
+        };
+        note(format!("{}: {} ({workers}, n = {n})", row.name, row.what));
+    }
+}
+
+fn none() -> String {
+    String::from("–")
 }
 
 fn interval(summary: &Summary) -> Option<String> {
@@ -273,18 +242,10 @@ fn interval(summary: &Summary) -> Option<String> {
         .map(|(low, high)| format!("{} – {}", number(low), number(high)))
 }
 
-/// A load makes some peers many times slower and others not at all: ratios then say nothing.
-fn busy(results: &Results) -> bool {
-    results.used_by_others > QUIET
-}
-
-fn is_memory(figure: &str) -> bool {
-    matches!(figure, "bytes" | "peak_mb")
-}
-
 /// Three digits, more for large numbers.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
+        0.0 => 0,
         100.0.. => 0,
         10.0.. => 1,
         1.0.. => 2,
@@ -293,14 +254,24 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-fn words(figure: &str) -> &str {
+pub(crate) fn words(figure: &str) -> &str {
     match figure {
         "ns_per_task" => "ns a task",
         "p50_ns" => "p50, ns",
         "p99_ns" => "p99, ns",
-        "ms" => "ms until all answers are read",
+        "ms" => "ms to the last answer",
         "cancel_ms" => "ms inside cancel",
         "peak_mb" => "peak memory, MB",
+        "wakeups" => "wake-ups",
+        "cpu_ms" => "CPU, ms",
+        "wait_p50_us" => "wait p50, µs",
+        "wait_p99_us" => "wait p99, µs",
+        "wait_p999_us" => "wait p99.9, µs",
+        "cpu_us" => "CPU a task, µs",
+        "switches" => "context switches a task",
+        "wakeups_per_task" => "wake-ups a task",
+        "cancelled_ran_percent" => "cancelled, ran anyway, %",
+        "late_percent" => "past the deadline, %",
         other => other,
     }
 }
@@ -308,49 +279,40 @@ fn words(figure: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::tests::{records, results};
 
-    fn said(runs: &[f64], limit: f64) -> (&'static str, &'static str) {
-        verdict(summary(runs).as_ref(), limit, false)
+    #[test]
+    fn a_peer_that_is_missing_is_said_with_the_cure() {
+        let mut results = results(vec![records("W6", Peer::Duly, "ms", &[1.0])]);
+        results.skipped.push((Peer::Libuv, "apt-get install it".into()));
+        let text = markdown(&results);
+        let line = text
+            .lines()
+            .find(|line| line.contains("| libuv"))
+            .expect("a line of libuv");
+        assert!(line.contains("SKIPPED"), "{line}");
+        assert!(text.contains("apt-get install it"));
+        assert!(text.contains("Goals: 0 met, 1 undecided, 0 missed."), "{text}");
     }
 
     #[test]
-    fn a_verdict_needs_fifteen_pairs() {
-        assert_eq!(said(&[0.4; 14], 0.45), ("undecided", ", looks met"));
-        assert_eq!(said(&[0.4; 15], 0.45), ("met", ""));
-        assert_eq!(said(&[0.5; 14], 0.45), ("undecided", ", looks missed"));
-        assert_eq!(said(&[0.5; 15], 0.45), ("missed", ""));
-        assert_eq!(said(&[], 0.45).0, "undecided");
+    fn a_run_that_was_ended_is_a_bound() {
+        let results = results(vec![
+            records("W3", Peer::Duly, "seconds", &[0.05]),
+            records("W3", Peer::Crossbeam, "seconds", &[f64::NAN]),
+        ]);
+        let text = markdown(&results);
+        let line = text.lines().find(|line| line.contains("| crossbeam")).expect("a line");
+        assert!(line.contains("> 3") && line.contains("< 0.017"), "{line}");
+        assert!(text.contains("W3 crossbeam: ended after 3 s"));
     }
 
     #[test]
-    fn a_busy_machine_decides_nothing() {
-        assert_eq!(
-            verdict(summary(&[0.4; 15]).as_ref(), 0.45, true),
-            ("undecided", ", looks met")
-        );
-    }
-
-    #[test]
-    fn a_wide_interval_decides_nothing() {
-        let mut runs = vec![0.4; 9];
-        runs.extend([0.9; 6]);
-        assert_eq!(said(&runs, 0.45), ("undecided", ", looks met"));
-        let mut runs = vec![0.4; 6];
-        runs.extend([0.9; 9]);
-        assert_eq!(said(&runs, 0.45), ("undecided", ", looks missed"));
-    }
-
-    #[test]
-    fn pairs_are_of_one_round() {
-        let runs = |values: &[(usize, f64)]| Runs {
-            values: values.iter().copied().collect(),
-            over: 0,
-        };
-        let (duly, other) = (
-            runs(&[(0, 1.0), (1, 2.0), (3, 9.0)]),
-            runs(&[(0, 2.0), (1, 4.0), (2, 1.0)]),
-        );
-        let ratio = paired(&duly, &other, |duly, other| duly / other).expect("two pairs");
-        assert_eq!((ratio.median, ratio.count), (0.5, 2));
+    fn every_figure_has_words() {
+        for row in crate::rows::all() {
+            for figure in &row.figures {
+                assert!(matches!(figure.as_str(), "seconds" | "bytes" | "ms" | "switches") || words(figure) != figure);
+            }
+        }
     }
 }

@@ -1,41 +1,18 @@
-//! The rows: each workload with its size, its peers and its goals. To add a row, add an entry to `ROWS`.
+//! The rows of the table, read from rows.toml: each workload with its size, its peers and its goals.
 //!
-//! Kept true: goals stand here and nowhere else; a goal names the row, the peer and the figure it is measured against.
+//! Kept true: a row and its goals stand in rows.toml and nowhere else; what cannot be measured (a goal against a figure
+//! or a peer that its row does not have) is found by a test, before anything runs.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use crate::goal::Goal;
+use crate::peers::Peer;
+use serde::Deserialize;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Peer {
-    /// The pool of this project.
-    Duly,
-    /// N threads on a bounded crossbeam channel, `oneshot` for the answers.
-    Crossbeam,
-    /// spawn_blocking with max_blocking_threads = workers; its queue has no bound.
-    Tokio,
-    /// The threadpool crate, `oneshot` for the answers; its queue has no bound.
-    Threadpool,
-    /// N goroutines on a bounded Go channel; skipped when there is no `go`.
-    Go,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Peer::Duly => "duly",
-            Peer::Crossbeam => "crossbeam",
-            Peer::Tokio => "tokio",
-            Peer::Threadpool => "threadpool",
-            Peer::Go => "go",
-        })
-    }
-}
-
-/// What a run of the row does; see workload.rs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+/// What a run of a row does; see workload.rs and mixed.rs.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Work {
     /// Submit, keeping at most `window` handles; wait for the oldest first.
     Windowed { window: usize },
     /// Nobody waits; the clock stops when the last has run. A callback that captures something costs an allocation
@@ -43,281 +20,259 @@ pub(crate) enum Kind {
     Fire { captures: bool },
     /// As `Windowed`, with `count` producers that share the window.
     Producers { count: usize, window: usize },
+    /// All at once, by whatever the peer has for it.
+    Batch,
     /// Submit one, wait for it; a rest before each.
-    Loop { pause: Duration },
+    Loop { pause_us: u64 },
     /// Submit all, then wait for all.
     All,
     /// As `Windowed`, each task with a deadline.
-    Deadlines { window: usize, timeout: Duration },
+    Deadlines { window: usize, timeout_ms: u64 },
     /// Resident memory of tasks that are queued while all workers are stuck.
     Queued { handles: bool },
     /// Resident memory of workers with nothing to do.
     Idle,
     /// Cancel everything queued while all workers are stuck; until the last is answered.
     Cancel { by_token: bool },
+    /// As `Windowed`, while at least `queued` tasks stand in the queue, each with a far deadline if so asked.
+    Standing {
+        window: usize,
+        queued: usize,
+        deadlines: bool,
+    },
+    /// Wake-ups and CPU time of a pool without work, for n ms.
+    Rest,
+    /// Tasks as a service has them.
+    Mixed,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Against {
-    /// The figure is at most `limit` times that of this peer in this row.
-    Times(&'static str, Peer),
-    /// The figure is at most `limit` more than that of this peer in this row.
-    Plus(&'static str, Peer),
-    /// The figure is at most `limit`.
-    Fixed,
+/// How a row becomes one row a point.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Curve {
+    pub(crate) of: Of,
+    pub(crate) points: Vec<usize>,
+    /// Every point is at most this many times the first.
+    flat: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Goal {
-    pub(crate) figure: &'static str,
-    pub(crate) limit: f64,
-    pub(crate) against: Against,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Of {
+    Workers,
+    Queued,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) what: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) what: String,
+    pub(crate) work: Work,
+    #[serde(default = "two")]
     pub(crate) workers: usize,
+    #[serde(default = "capacity")]
     pub(crate) capacity: usize,
+    #[serde(default = "n")]
     pub(crate) n: usize,
+    #[serde(default = "quick_n")]
     pub(crate) quick_n: usize,
     /// A run that takes longer is ended and shown as `> limit`.
-    pub(crate) limit: Duration,
-    /// Tasks before the clock starts, so that threads run and memory is there; and a rest after them.
+    #[serde(default = "limit_s")]
+    limit_s: u64,
+    /// Tasks before the clock starts, so that threads run and memory is there.
+    #[serde(default = "warm_up")]
     pub(crate) warm_up: usize,
-    pub(crate) settle: Duration,
-    pub(crate) figures: &'static [&'static str],
-    pub(crate) peers: &'static [Peer],
-    pub(crate) goals: &'static [Goal],
-    /// Part of a run without `--rows`.
+    /// A rest after them.
+    #[serde(default = "settle_ms")]
+    settle_ms: u64,
+    pub(crate) figures: Vec<String>,
+    pub(crate) peers: Vec<Peer>,
+    #[serde(default)]
+    pub(crate) goals: Vec<Goal>,
+    /// Measured without being asked for.
+    #[serde(default = "yes")]
     pub(crate) default: bool,
+    #[serde(default)]
+    curve: Option<Curve>,
+    /// The curve this row is a point of, and where on it.
+    #[serde(skip)]
+    pub(crate) point: Option<(String, usize)>,
 }
 
-use Peer::{Crossbeam, Duly, Go, Threadpool, Tokio};
+fn two() -> usize {
+    2
+}
+fn capacity() -> usize {
+    1024
+}
+fn n() -> usize {
+    1_000_000
+}
+fn quick_n() -> usize {
+    200_000
+}
+fn limit_s() -> u64 {
+    20
+}
+fn warm_up() -> usize {
+    4096
+}
+fn settle_ms() -> u64 {
+    20
+}
+fn yes() -> bool {
+    true
+}
 
-pub(crate) const ALL: &[Peer] = &[Duly, Crossbeam, Tokio, Threadpool, Go];
-const RUST: &[Peer] = &[Duly, Crossbeam, Tokio, Threadpool];
-const NS: &[&str] = &["ns_per_task"];
+impl Row {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_s)
+    }
 
-const fn times(figure: &'static str, limit: f64, row: &'static str, peer: Peer) -> Goal {
-    Goal {
-        figure,
-        limit,
-        against: Against::Times(row, peer),
+    pub(crate) fn settle(&self) -> Duration {
+        Duration::from_millis(self.settle_ms)
+    }
+
+    /// Whether a goal of this row, or of another about this row, needs this peer in it. Duly is needed everywhere.
+    pub(crate) fn needs(&self, peer: Peer) -> bool {
+        use crate::goal::Against;
+        let goals = all()
+            .iter()
+            .flat_map(|row| row.goals.iter().map(move |goal| (row, goal)));
+        let mut needed = goals.map(|(row, goal)| match &goal.against {
+            Against::Times(whose, other) => *whose == peer && *other.as_ref().unwrap_or(&row.name) == self.name,
+            Against::Plus(other) => peer == Peer::Duly && *other == self.name,
+            Against::Fixed => false,
+        });
+        (peer == Peer::Duly && !self.goals.is_empty()) || needed.any(|needed| needed)
+    }
+
+    /// One row a point of its curve, or itself.
+    fn points(self) -> Vec<Row> {
+        let Some(curve) = self.curve.clone() else {
+            return vec![self];
+        };
+        let name = |point| format!("{}:{point}", self.name);
+        let first = name(curve.points[0]);
+        let at = |&point: &usize| {
+            let mut row = self.clone();
+            row.name = name(point);
+            row.what = format!("{}: {point}", self.what);
+            row.point = Some((self.name.clone(), point));
+            match (curve.of, &mut row.work) {
+                (Of::Workers, _) => row.workers = point,
+                (Of::Queued, Work::Standing { queued, window, .. }) => {
+                    *queued = point;
+                    row.capacity = point + 2 * *window;
+                }
+                (Of::Queued, work) => panic!("rows.toml: {work:?} has no number of queued tasks"),
+            }
+            if row.name != first {
+                let goal = format!("{} <= {}x duly {first}", row.figures[0], curve.flat);
+                row.goals.push(goal.try_into().expect("the form of a goal"));
+            }
+            row
+        };
+        curve.points.iter().map(at).collect()
     }
 }
 
-const fn fixed(figure: &'static str, limit: f64) -> Goal {
-    Goal {
-        figure,
-        limit,
-        against: Against::Fixed,
+/// All rows, in the order of rows.toml.
+pub(crate) fn all() -> &'static [Row] {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        row: Vec<Row>,
     }
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let file: File = toml::from_str(include_str!("../rows.toml")).expect("rows.toml, as the tests have read it");
+        file.row.into_iter().flat_map(Row::points).collect()
+    })
 }
-
-/// What most rows have; each row says what it has otherwise.
-const BASE: Row = Row {
-    name: "",
-    what: "",
-    kind: Kind::Fire { captures: false },
-    workers: 2,
-    capacity: 1024,
-    n: 1_000_000,
-    quick_n: 200_000,
-    limit: Duration::from_secs(20),
-    warm_up: 4096,
-    settle: Duration::from_millis(20),
-    figures: NS,
-    peers: ALL,
-    goals: &[],
-    default: true,
-};
-
-pub(crate) const ROWS: &[Row] = &[
-    Row {
-        name: "W1",
-        what: "submit no-ops, queue 1024, keep a window of 1024 handles, wait for each; 2 workers",
-        kind: Kind::Windowed { window: 1024 },
-        goals: &[times("ns_per_task", 0.45, "W1", Crossbeam)],
-        ..BASE
-    },
-    Row {
-        name: "W1x8",
-        what: "as W1 with 8 workers",
-        kind: Kind::Windowed { window: 1024 },
-        workers: 8,
-        goals: &[
-            times("ns_per_task", 0.2, "W1x8", Crossbeam),
-            times("ns_per_task", 1.2, "W1", Duly),
-        ],
-        ..BASE
-    },
-    Row {
-        name: "W1m",
-        what: "as W1, all handles kept (measures fresh memory; no goal)",
-        kind: Kind::All,
-        default: false,
-        figures: &["ns_per_task", "peak_mb"],
-        ..BASE
-    },
-    Row {
-        name: "W1b",
-        what: "submit tasks that count, nobody waits; until the last has run",
-        kind: Kind::Fire { captures: false },
-        goals: &[
-            times("ns_per_task", 1.0, "W1b", Go),
-            times("ns_per_task", 0.6, "W1b", Crossbeam),
-        ],
-        ..BASE
-    },
-    Row {
-        name: "W1bc",
-        what: "as W1b, each callback captures a number, as real ones do (no goal)",
-        kind: Kind::Fire { captures: true },
-        ..BASE
-    },
-    Row {
-        name: "W1c",
-        what: "as W1 with four producers, 256 handles each",
-        kind: Kind::Producers { count: 4, window: 1024 },
-        goals: &[times("ns_per_task", 0.33, "W1c", Crossbeam)],
-        ..BASE
-    },
-    Row {
-        name: "W2",
-        what: "closed loop: submit one, wait for it",
-        kind: Kind::Loop { pause: Duration::ZERO },
-        n: 100_000,
-        quick_n: 20_000,
-        figures: &["p50_ns", "p99_ns"],
-        goals: &[times("p50_ns", 0.8, "W2", Go), times("p99_ns", 1.0, "W2", Go)],
-        ..BASE
-    },
-    Row {
-        name: "W2idle",
-        what: "as W2 after 1 ms of rest before each",
-        kind: Kind::Loop {
-            pause: Duration::from_millis(1),
-        },
-        n: 500,
-        quick_n: 200,
-        figures: &["p50_ns", "p99_ns"],
-        goals: &[times("p50_ns", 1.3, "W2idle", Go)],
-        ..BASE
-    },
-    Row {
-        name: "W3",
-        what: "1000 workers: submit all, then wait for all; starting the workers is not counted",
-        kind: Kind::All,
-        workers: 1000,
-        quick_n: 100_000,
-        settle: Duration::from_millis(300),
-        figures: &["seconds", "peak_mb"],
-        goals: &[times("seconds", 0.12, "W3", Go), fixed("peak_mb", 85.0)],
-        ..BASE
-    },
-    Row {
-        name: "W4",
-        what: "resident memory a queued task that captures a number, handle dropped; every worker stuck; queue of n",
-        kind: Kind::Queued { handles: false },
-        figures: &["bytes"],
-        peers: RUST,
-        goals: &[fixed("bytes", 75.0)],
-        ..BASE
-    },
-    Row {
-        name: "W4h",
-        what: "as W4, handle kept (the handle itself not counted)",
-        kind: Kind::Queued { handles: true },
-        figures: &["bytes"],
-        peers: RUST,
-        goals: &[fixed("bytes", 80.0)],
-        ..BASE
-    },
-    Row {
-        name: "W4idle",
-        what: "resident memory a worker with nothing to do, 1000 workers",
-        kind: Kind::Idle,
-        workers: 1000,
-        n: 1000,
-        quick_n: 1000,
-        warm_up: 0,
-        settle: Duration::from_millis(300),
-        figures: &["bytes"],
-        peers: &[Duly, Crossbeam, Threadpool],
-        goals: &[fixed("bytes", 10_000.0)],
-        ..BASE
-    },
-    Row {
-        name: "W5",
-        what: "as W1, each task with a deadline of 100 ms (crossbeam: recv_timeout)",
-        kind: Kind::Deadlines {
-            window: 1024,
-            timeout: Duration::from_millis(100),
-        },
-        peers: &[Duly, Crossbeam],
-        goals: &[Goal {
-            figure: "ns_per_task",
-            limit: 15.0,
-            against: Against::Plus("W1", Duly),
-        }],
-        ..BASE
-    },
-    Row {
-        name: "W6",
-        what: "cancel 100,000 queued tasks one by one, every worker stuck; until all are answered",
-        kind: Kind::Cancel { by_token: false },
-        capacity: 100_100,
-        n: 100_000,
-        quick_n: 100_000,
-        figures: &["ms", "cancel_ms"],
-        peers: &[Duly],
-        // 0.3 x libuv, which took 5.1 ms where the goal was set; libuv itself is not measured here.
-        goals: &[fixed("ms", 1.5)],
-        ..BASE
-    },
-    Row {
-        name: "W6token",
-        what: "as W6, by one token",
-        kind: Kind::Cancel { by_token: true },
-        capacity: 100_100,
-        n: 100_000,
-        quick_n: 100_000,
-        figures: &["ms", "cancel_ms"],
-        peers: &[Duly],
-        goals: &[fixed("ms", 1.0)],
-        ..BASE
-    },
-];
 
 /// The row of this name, in any case of letters.
 pub(crate) fn find(name: &str) -> Result<&'static Row, String> {
-    ROWS.iter()
+    all()
+        .iter()
         .find(|row| row.name.eq_ignore_ascii_case(name))
-        .ok_or_else(|| {
-            let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
-            format!("there is no row {name}; there are {}", names.join(", "))
-        })
+        .ok_or_else(|| unknown(name))
+}
+
+/// What a name asks for: a row, or every point of a curve.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked(pub(crate) Vec<&'static Row>);
+
+pub(crate) fn ask(name: &str) -> Result<Asked, String> {
+    let is_curve = |row: &Row| matches!(&row.point, Some((curve, _)) if curve.eq_ignore_ascii_case(name));
+    let found: Vec<_> = all()
+        .iter()
+        .filter(|row| row.name.eq_ignore_ascii_case(name) || is_curve(row))
+        .collect();
+    if found.is_empty() {
+        Err(unknown(name))
+    } else {
+        Ok(Asked(found))
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let mut names: Vec<&str> = all()
+        .iter()
+        .map(|row| row.point.as_ref().map_or(&row.name, |(curve, _)| curve).as_str())
+        .collect();
+    names.dedup();
+    format!("there is no row {name}; there are {}", names.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::goal::Against;
 
     #[test]
     fn goals_name_figures_and_peers_that_are_measured() {
-        for row in ROWS {
-            for goal in row.goals {
+        for row in all() {
+            for goal in &row.goals {
                 assert!(row.figures.contains(&goal.figure), "{}: {}", row.name, goal.figure);
-                assert!(row.peers.contains(&Duly), "{}", row.name);
-                if let Against::Times(other, peer) | Against::Plus(other, peer) = goal.against {
-                    let other = find(other).expect("the row of a goal");
-                    assert!(other.peers.contains(&peer), "{}", row.name);
-                    assert!(other.figures.contains(&goal.figure), "{}", row.name);
-                }
+                assert!(row.peers.contains(&Peer::Duly), "{}", row.name);
+                let (other, peer) = match &goal.against {
+                    Against::Fixed => continue,
+                    Against::Times(peer, other) => (other.as_ref().unwrap_or(&row.name), *peer),
+                    Against::Plus(other) => (other, Peer::Duly),
+                };
+                let other = find(other).expect("the row of a goal");
+                assert!(other.peers.contains(&peer), "{}", row.name);
+                assert!(other.figures.contains(&goal.figure), "{}", row.name);
             }
         }
+    }
+
+    #[test]
+    fn a_curve_is_judged_against_its_first_point() {
+        let points = ask("WORKERS").expect("a curve").0;
+        assert_eq!(points.first().map(|row| (row.workers, row.goals.len())), Some((2, 0)));
+        let last = points.last().expect("points");
+        assert_eq!((last.name.as_str(), last.workers), ("workers:1000", 1000));
+        assert_eq!(last.goals[0].to_string(), "<= 1.5x duly workers:2");
+        assert!(find("workers:2").expect("a point").needs(Peer::Duly));
+        assert_eq!(ask("W1").expect("a row").0.len(), 1);
+        assert!(ask("workers:3").is_err());
+    }
+
+    #[test]
+    fn a_goal_needs_both_of_its_peers() {
+        let row = |name| find(name).expect("a row");
+        assert!(row("W1").needs(Peer::Crossbeam) && row("W1").needs(Peer::Duly));
+        assert!(!row("W1").needs(Peer::Go) && !row("mixed").needs(Peer::Duly));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().iter().map(|row| &row.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all().len());
     }
 }

@@ -4,19 +4,24 @@
 //! 1. One measured process at a time; while it runs, the runner sleeps (no ticking progress bar, no polling).
 //! 2. Rounds are outermost and the order of the peers turns with the round, so what disturbs the machine for a while
 //!    disturbs all peers, and a pair (duly and a peer in one round) was measured within seconds.
-//! 3. A run past its row's limit is killed and counts as `Over`; after two of them that peer rests in that row.
+//! 3. What a goal is about is measured in every round; what only stands beside it in `BESIDE` rounds, spread evenly.
+//! 4. A run past its row's limit is killed; after that the peer rests in that row.
 
-use crate::go;
 use crate::machine;
-use crate::rows::{Peer, Row};
+use crate::peers::Peer;
+use crate::peers::external::{self, Built};
+use crate::results::{Record, Results};
+use crate::rows::Row;
 use crate::workload::{Figures, Run};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+
+/// Rounds of a peer that no goal of the row is about: as few as give a 90 % interval.
+pub(crate) const BESIDE: usize = 5;
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -25,57 +30,61 @@ pub(crate) struct Plan {
     pub(crate) peers: Vec<Peer>,
     pub(crate) rounds: usize,
     pub(crate) quick: bool,
+    pub(crate) beside: Beside,
 }
 
-/// How one process ended.
-#[derive(Debug, Clone)]
-pub(crate) enum Sample {
-    Figures(Figures),
-    /// Killed at the row's limit.
-    Over,
+/// When a peer is measured that no goal of the row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Never,
+    /// In `BESIDE` rounds, spread evenly.
+    Some,
+    Always,
 }
 
-/// Everything measured: for each row and peer the samples by round.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    samples: BTreeMap<(&'static str, Peer), BTreeMap<usize, Sample>>,
-    pub(crate) notes: Vec<String>,
-    pub(crate) failed: bool,
-    /// The share of the machine that other processes used meanwhile.
-    pub(crate) used_by_others: f64,
-}
-
-impl Results {
-    /// The samples of a row and peer, with the round of each.
-    pub(crate) fn samples(&self, row: &str, peer: Peer) -> impl Iterator<Item = (usize, &Sample)> {
-        let rounds = self
-            .samples
-            .iter()
-            .find(|((name, who), _)| *name == row && *who == peer);
-        rounds
-            .into_iter()
-            .flat_map(|(_, rounds)| rounds)
-            .map(|(round, sample)| (*round, sample))
-    }
-}
-
-pub(crate) fn run(plan: &Plan) -> Result<Results> {
-    let mut results = Results::default();
-    let mut measured = plan.peers.clone();
-    if plan.peers.contains(&Peer::Go) && go::build()?.is_none() {
-        measured.retain(|peer| *peer != Peer::Go);
-        results
-            .notes
-            .push("SKIPPED: peer go (there is no `go` on this machine); its goals stay undecided".into());
-    }
-    let peers = |row: &Row| {
-        measured
+impl Plan {
+    /// Who is measured in this row in this round, in order.
+    fn turn(&self, row: &Row, round: usize, here: &[Peer]) -> Vec<Peer> {
+        let beside = match self.beside {
+            Beside::Never => false,
+            Beside::Some => beside(round, self.rounds),
+            Beside::Always => true,
+        };
+        let mut order: Vec<Peer> = row
+            .peers
             .iter()
             .copied()
-            .filter(|peer| row.peers.contains(peer))
-            .collect::<Vec<_>>()
-    };
-    let total: usize = plan.rows.iter().map(|row| peers(row).len()).sum::<usize>() * plan.rounds;
+            .filter(|peer| here.contains(peer) && (beside || row.needs(*peer)))
+            .collect();
+        if !order.is_empty() {
+            let first = round % order.len();
+            order.rotate_left(first);
+        }
+        order
+    }
+}
+
+/// Whether this round is one of `BESIDE` that are spread over all of them.
+fn beside(round: usize, rounds: usize) -> bool {
+    rounds <= BESIDE || round * BESIDE / rounds != (round + 1) * BESIDE / rounds
+}
+
+/// `kept` sees the results after each round, so that a run which is ended has not been in vain.
+pub(crate) fn run(plan: &Plan, kept: impl Fn(&Results) -> Result<()>) -> Result<Results> {
+    let mut results = Results::new(plan.quick);
+    let mut here = plan.peers.clone();
+    for &peer in &plan.peers {
+        let wanted = plan.rows.iter().any(|row| row.peers.contains(&peer));
+        if wanted && let Built::Lacks(cure) = external::build(peer)? {
+            here.retain(|other| *other != peer);
+            eprintln!("SKIPPED: peer {peer}, which is not on this machine: {cure}");
+            results.skipped.push((peer, cure));
+        }
+    }
+    let total: usize = (0..plan.rounds)
+        .flat_map(|round| plan.rows.iter().map(move |row| (round, row)))
+        .map(|(round, row)| plan.turn(row, round, &here).len())
+        .sum();
     let bar = ProgressBar::new(total as u64);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} {elapsed} eta {eta} {msg}",
@@ -88,62 +97,35 @@ pub(crate) fn run(plan: &Plan) -> Result<Results> {
             eprintln!("round {} of {}", round + 1, plan.rounds);
         }
         for row in &plan.rows {
-            let mut order = peers(row);
-            let turn = round % order.len().max(1);
-            order.rotate_left(turn);
-            for peer in order {
+            for peer in plan.turn(row, round, &here) {
                 bar.set_message(format!("round {} {} {peer}", round + 1, row.name));
-                let rests = results
-                    .samples(row.name, peer)
-                    .filter(|(_, sample)| matches!(sample, Sample::Over))
-                    .count()
-                    >= 2;
-                if !rests && !results.failed_in(row, peer) {
+                if results.over(&row.name, peer) == 0 && !results.has_failed(&row.name, peer) {
+                    let name = row.name.clone();
                     match measure(row, peer, if plan.quick { row.quick_n } else { row.n }) {
-                        Ok(sample) => drop(
-                            results
-                                .samples
-                                .entry((row.name, peer))
-                                .or_default()
-                                .insert(round, sample),
-                        ),
-                        Err(error) => {
-                            results.notes.push(format!("{} {error:#}", failure(row, peer)));
-                            results.failed = true;
-                        }
+                        Ok(figures) => results.records.push(Record {
+                            row: name,
+                            peer,
+                            round,
+                            figures,
+                        }),
+                        Err(error) => results.failed.push((name, peer, format!("{error:#}"))),
                     }
                 }
                 bar.inc(1);
             }
         }
+        results.rounds = round + 1;
+        results.used_by_others = before.used_by_others(machine::ticks());
+        kept(&results)?;
     }
     bar.finish_and_clear();
-    results.used_by_others = before.used_by_others(machine::ticks());
     Ok(results)
 }
 
-impl Results {
-    fn failed_in(&self, row: &Row, peer: Peer) -> bool {
-        self.notes.iter().any(|note| note.starts_with(&failure(row, peer)))
-    }
-}
-
-fn failure(row: &Row, peer: Peer) -> String {
-    format!("FAILED: {} {peer}:", row.name)
-}
-
-/// One workload in a process of its own.
-fn measure(row: &Row, peer: Peer, n: usize) -> Result<Sample> {
+/// One workload in a process of its own; `None`: killed at the row's limit.
+fn measure(row: &Row, peer: Peer, n: usize) -> Result<Option<Figures>> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args([
-            "one",
-            "--row",
-            row.name,
-            "--peer",
-            &peer.to_string(),
-            "--n",
-            &n.to_string(),
-        ])
+        .args(["one", "--row", &row.name, "--peer", peer.name(), "--n", &n.to_string()])
         // One line for the table when it fails.
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -164,18 +146,52 @@ fn measure(row: &Row, peer: Peer, n: usize) -> Result<Sample> {
         // The receiver waits for this, or has given up on it at the limit.
         drop(sender.send(read.map(|_| (line, complaint))));
     });
-    let limit = row.limit + row.settle + Duration::from_secs(1);
+    let limit = row.limit() + row.settle() + Duration::from_secs(1);
     let received = receiver.recv_timeout(limit);
     if received.is_err() {
         child.kill().context("cannot be ended")?;
     }
     let status = child.wait()?;
     reader.join().expect("reading does not panic");
-    let Ok(read) = received else { return Ok(Sample::Over) };
+    let Ok(read) = received else { return Ok(None) };
     let (line, complaint) = read?;
     if !status.success() {
         bail!("{status}: {}", complaint.trim());
     }
     let run: Run = serde_json::from_str(&line).with_context(|| format!("not a line of figures: {line}"))?;
-    Ok(Sample::Figures(run.figures))
+    Ok(Some(run.figures))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows;
+
+    #[test]
+    fn rounds_beside_are_five_and_spread() {
+        let chosen = |rounds| -> Vec<usize> { (0..rounds).filter(|&round| beside(round, rounds)).collect() };
+        assert_eq!(chosen(3), [0, 1, 2]);
+        assert_eq!(chosen(15), [2, 5, 8, 11, 14]);
+        assert_eq!(chosen(17).len(), BESIDE);
+    }
+
+    #[test]
+    fn what_a_goal_is_about_is_measured_in_every_round() {
+        let row = rows::find("W1").expect("a row");
+        let mut plan = Plan {
+            rows: vec![row],
+            peers: Peer::ALL.to_vec(),
+            rounds: 15,
+            quick: false,
+            beside: Beside::Some,
+        };
+        assert_eq!(plan.turn(row, 0, Peer::ALL), [Peer::Duly, Peer::Crossbeam]);
+        assert_eq!(plan.turn(row, 1, Peer::ALL), [Peer::Crossbeam, Peer::Duly]);
+        assert_eq!(plan.turn(row, 2, Peer::ALL).len(), row.peers.len());
+        assert_eq!(plan.turn(row, 2, &[Peer::Duly, Peer::Go]), [Peer::Duly, Peer::Go]);
+        plan.beside = Beside::Always;
+        assert_eq!(plan.turn(row, 0, Peer::ALL).len(), row.peers.len());
+        plan.beside = Beside::Never;
+        assert_eq!(plan.turn(row, 2, Peer::ALL).len(), 2);
+    }
 }

@@ -1,10 +1,12 @@
 //! The workloads, written once for all peers.
 //!
 //! Kept true: the clock starts after a warm-up, with all workers up, and stops when the last task has been answered (or
-//! has run, where nobody waits); every answer is summed and the sum checked; callbacks capture nothing (but in W1bc and W4).
+//! has run, where nobody waits); every answer is summed and the sum checked; callbacks capture nothing (but in W1bc, W4
+//! and where tasks stand in the queue).
 
+use crate::machine;
 use crate::peers::{Deadlines, Pool};
-use crate::rows::{Kind, Row};
+use crate::rows::{Row, Work};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -30,21 +32,21 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
     let mut figures = Figures::new();
     let mut put = |name: &str, value: f64| _ = figures.insert(name.into(), value);
     let pool;
-    match row.kind {
-        Kind::Windowed { window } => {
+    match row.work {
+        Work::Windowed { window } => {
             pool = started::<P>(row, workers)?;
             let began = Instant::now();
             check(windowed(&pool, n, window, noop), n)?;
             put("ns_per_task", ns_per_task(began, n));
         }
-        Kind::Fire { captures } => {
+        Work::Fire { captures } => {
             pool = started::<P>(row, workers)?;
             fire_all(&pool, row.warm_up, captures);
             let began = Instant::now();
             fire_all(&pool, n, captures);
             put("ns_per_task", ns_per_task(began, n));
         }
-        Kind::Producers { count, window } => {
+        Work::Producers { count, window } => {
             ensure!(
                 n.is_multiple_of(count),
                 "--n must be a multiple of the {count} producers"
@@ -67,8 +69,9 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
             put("ns_per_task", ns_per_task(began, n));
             check(sum, n)?;
         }
-        Kind::Loop { pause } => {
+        Work::Loop { pause_us } => {
             pool = started::<P>(row, workers)?;
+            let pause = Duration::from_micros(pause_us);
             let mut spans = vec![Duration::ZERO; n];
             let mut sum = 0;
             for span in &mut spans {
@@ -84,7 +87,7 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
             put("p50_ns", spans[n / 2].as_nanos() as f64);
             put("p99_ns", spans[n * 99 / 100].as_nanos() as f64);
         }
-        Kind::All => {
+        Work::All => {
             pool = started::<P>(row, workers)?;
             let began = Instant::now();
             check(windowed(&pool, n, n, noop), n)?;
@@ -92,7 +95,7 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
             put("ns_per_task", ns_per_task(began, n));
             put("peak_mb", status_kib("VmHWM:")? * 1024.0 / 1e6);
         }
-        Kind::Queued { handles } => {
+        Work::Queued { handles } => {
             // The handles' own memory is there before the first look.
             let mut kept: Vec<Option<P::Handle>> = Vec::new();
             kept.resize_with(n, || None);
@@ -115,26 +118,63 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
                 check(kept.into_iter().flatten().map(P::wait).sum(), n)?;
             }
         }
-        Kind::Idle => {
+        Work::Idle => {
             let before = status_kib("VmRSS:")?;
             pool = P::start(workers, row.capacity);
-            std::thread::sleep(row.settle);
+            std::thread::sleep(row.settle());
             put("bytes", (status_kib("VmRSS:")? - before) * 1024.0 / workers as f64);
         }
-        Kind::Deadlines { .. } | Kind::Cancel { .. } => bail!("this peer has no such workload"),
+        Work::Rest => {
+            pool = started::<P>(row, workers)?;
+            let before = machine::used_by_workers()?;
+            std::thread::sleep(Duration::from_millis(n as u64));
+            let used = machine::used_by_workers()?.since(&before);
+            put("wakeups", used.blocked);
+            put("cpu_ms", used.cpu_us / 1e3);
+        }
+        Work::Standing {
+            window,
+            queued,
+            deadlines: false,
+        } => {
+            pool = started::<P>(row, workers)?;
+            put("ns_per_task", standing(&pool, n, window, queued, Plainly)?);
+        }
+        Work::Standing { deadlines: true, .. }
+        | Work::Deadlines { .. }
+        | Work::Cancel { .. }
+        | Work::Batch
+        | Work::Mixed => {
+            bail!("this peer has no such workload")
+        }
     }
     pool.stop();
     Ok(figures)
 }
 
-/// As `Kind::Windowed`, each task with a deadline. Tasks the deadline overtook are counted; a busy machine has some.
-pub(crate) fn measure_deadlines<P: Deadlines>(
-    row: &Row,
-    workers: usize,
-    n: usize,
-    window: usize,
-    timeout: Duration,
-) -> Result<Figures> {
+/// The rows in which each task has a deadline.
+pub(crate) fn measure_deadlines<P: Deadlines>(row: &Row, workers: usize, n: usize) -> Result<Figures> {
+    match row.work {
+        Work::Deadlines { window, timeout_ms } => {
+            within::<P>(row, workers, n, window, Duration::from_millis(timeout_ms))
+        }
+        Work::Standing {
+            window,
+            queued,
+            deadlines: true,
+        } => {
+            const FAR: Duration = Duration::from_secs(3600);
+            let pool = started::<P>(row, workers)?;
+            let ns = standing(&pool, n, window, queued, Within(FAR))?;
+            pool.stop();
+            Ok(Figures::from([("ns_per_task".into(), ns)]))
+        }
+        _ => measure::<P>(row, workers, n),
+    }
+}
+
+/// As `Work::Windowed`, each task with a deadline. Tasks the deadline overtook are counted; a busy machine has some.
+fn within<P: Deadlines>(row: &Row, workers: usize, n: usize, window: usize, timeout: Duration) -> Result<Figures> {
     let pool = started::<P>(row, workers)?;
     let mut handles = VecDeque::with_capacity(window);
     let (mut answered, mut expired) = (0, 0);
@@ -179,10 +219,10 @@ pub(crate) fn noop() -> u64 {
 }
 
 /// A pool that has run its warm-up: workers up, memory touched.
-fn started<P: Pool>(row: &Row, workers: usize) -> Result<P> {
+pub(crate) fn started<P: Pool>(row: &Row, workers: usize) -> Result<P> {
     let pool = P::start(workers, row.capacity);
     check(windowed(&pool, row.warm_up, row.capacity, noop), row.warm_up)?;
-    std::thread::sleep(row.settle);
+    std::thread::sleep(row.settle());
     Ok(pool)
 }
 
@@ -214,6 +254,24 @@ fn counted() -> u64 {
     1
 }
 
+static ITEMS: Padded<AtomicUsize> = Padded(AtomicUsize::new(0));
+
+/// The callback of an item of W1d.
+pub(crate) fn item() {
+    ITEMS.0.fetch_add(1, Ordering::Relaxed);
+}
+
+/// W1d: `batch` runs `item` n times and returns when all have ended.
+pub(crate) fn measure_batch<P: Pool>(row: &Row, workers: usize, n: usize, batch: impl Fn(&P)) -> Result<Figures> {
+    let pool = started::<P>(row, workers)?;
+    let began = Instant::now();
+    batch(&pool);
+    let ns = ns_per_task(began, n);
+    check(ITEMS.0.load(Ordering::Relaxed) as u64, n)?;
+    pool.stop();
+    Ok(Figures::from([("ns_per_task".into(), ns)]))
+}
+
 /// Submits n tasks that nobody waits for; returns when the last has run.
 fn fire_all<P: Pool>(pool: &P, n: usize, captures: bool) {
     WAITER.get_or_init(std::thread::current);
@@ -228,6 +286,71 @@ fn fire_all<P: Pool>(pool: &P, n: usize, captures: bool) {
     while LEFT.0.load(Ordering::Acquire) > 0 {
         std::thread::park();
     }
+}
+
+/// How many tasks have been submitted; told to the worker from time to time, as looking costs a cache line.
+static SUBMITTED: Padded<AtomicUsize> = Padded(AtomicUsize::new(0));
+const TOLD_EVERY: usize = 256;
+
+/// Runs when `turn` tasks have been submitted, so that as many as its submitter wishes stand behind it.
+fn in_turn(turn: usize) -> u64 {
+    let mut looks = 0_u32;
+    while SUBMITTED.0.load(Ordering::Acquire) < turn {
+        looks += 1;
+        if looks < 1000 {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    1
+}
+
+/// How a task that stands in the queue gets there.
+trait Submit<P: Pool> {
+    fn submit<F: FnOnce() -> u64 + Send + 'static>(&self, pool: &P, callback: F) -> P::Handle;
+}
+
+struct Plainly;
+
+impl<P: Pool> Submit<P> for Plainly {
+    fn submit<F: FnOnce() -> u64 + Send + 'static>(&self, pool: &P, callback: F) -> P::Handle {
+        pool.submit(callback)
+    }
+}
+
+struct Within(Duration);
+
+impl<P: Deadlines> Submit<P> for Within {
+    fn submit<F: FnOnce() -> u64 + Send + 'static>(&self, pool: &P, callback: F) -> P::Handle {
+        pool.submit_within(self.0, callback)
+    }
+}
+
+/// ns a task in the steady state: one submitted, one run, one answer read, and never fewer than `queued` in the queue.
+/// For one worker: it may have to look for its turn, and two that look would take the submitter's core.
+fn standing<P: Pool>(pool: &P, n: usize, window: usize, queued: usize, how: impl Submit<P>) -> Result<f64> {
+    let fill = queued + 4 * window;
+    let mut handles = VecDeque::with_capacity(queued + window);
+    let (mut sum, mut began) = (0, Instant::now());
+    for i in 0..fill + n {
+        if i == fill {
+            began = Instant::now();
+        }
+        if handles.len() == queued + window {
+            sum += handles.pop_front().map_or(0, P::wait);
+        }
+        let turn = i + queued;
+        handles.push_back(how.submit(pool, move || in_turn(turn)));
+        if i % TOLD_EVERY == 0 {
+            SUBMITTED.0.store(i, Ordering::Release);
+        }
+    }
+    let ns = ns_per_task(began, n);
+    SUBMITTED.0.store(usize::MAX, Ordering::Release);
+    sum += handles.into_iter().map(P::wait).sum::<u64>();
+    check(sum, fill + n)?;
+    Ok(ns)
 }
 
 struct Gate {

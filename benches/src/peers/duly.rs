@@ -1,6 +1,6 @@
 //! Peer `duly`: the pool of this project, with every promise on and no option changed but workers and capacity.
 
-use crate::peers::{Deadlines, Pool};
+use crate::peers::{Deadlines, Ended, Pool, Service};
 use crate::workload::{Figures, block_workers, check, noop, open_gate};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -48,6 +48,43 @@ impl Deadlines for Duly {
     /// The pool answers at the deadline: the wait itself needs none.
     fn wait_within(handle: Self::Handle, _: Duration) -> Option<u64> {
         handle.wait().ok()
+    }
+}
+
+impl Service for Duly {
+    /// `None`: refused, for its deadline had passed before there was room.
+    type Served = Option<::duly::Task<u64>>;
+    type Cancel = Option<::duly::Task<u64>>;
+
+    fn serve<F: FnOnce() -> u64 + Send + 'static>(&self, deadline: Option<Instant>, callback: F) -> Self::Served {
+        let options = self.0.options();
+        let options = match deadline {
+            Some(deadline) => options.deadline(deadline),
+            None => options,
+        };
+        match options.spawn(callback) {
+            Ok(task) => Some(task),
+            Err(refused) if refused.kind() == ::duly::SubmitErrorKind::DeadlineExceeded => None,
+            Err(refused) => panic!("the pool is open: {}", refused.erase()),
+        }
+    }
+
+    fn canceller(served: &Self::Served) -> Self::Cancel {
+        served.clone()
+    }
+
+    fn cancel(cancel: Self::Cancel) {
+        cancel.map(|task| task.cancel());
+    }
+
+    /// The pool answers at the deadline: the wait itself needs none.
+    fn ended(served: Self::Served, _: Option<Instant>) -> Ended {
+        match served.map(|task| task.wait()) {
+            Some(Ok(_)) => Ended::Succeeded,
+            Some(Err(::duly::TaskError::Cancelled(_))) => Ended::Cancelled,
+            None | Some(Err(::duly::TaskError::DeadlineExceeded(_))) => Ended::Late,
+            Some(Err(error)) => panic!("a callback of row mixed: {error}"),
+        }
     }
 }
 
