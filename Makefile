@@ -14,7 +14,7 @@ test: ## install what the tests need and run them all; the last line is "N passe
 lint: ## rustfmt, clippy, ruff, header drift, layers of core, documentation, paths
 	@ci/lint
 
-bench: ## duly beside crossbeam-channel, tokio spawn_blocking and threadpool, as one table of ratios
+bench: ## duly beside its peers in Rust, Go, C and C++: which goals are met, tables and plots in target/bench (QUICK=1: a first look)
 	@ci/bench
 
 docs: ## the Rust API documentation, in target/doc
