@@ -253,6 +253,7 @@ fn one(row: &Row, peer: Peer, workers: usize, n: usize) -> Result<()> {
             return Err(error).context("the peer's program cannot be started");
         }
         (Peer::Duly, Work::Cancel { by_token }) => duly::measure_cancel(workers, n, by_token),
+        (Peer::Duly, Work::Batch) => measure_batch::<Duly>(row, workers, n, |pool| pool.batch(n)),
         (Peer::Rayon, Work::Batch) => measure_batch::<Rayon>(row, workers, n, |pool| pool.batch(n)),
         (Peer::Duly, Work::Mixed) => mixed::measure::<Duly>(row, workers, n),
         (Peer::Crossbeam, Work::Mixed) => mixed::measure::<Crossbeam>(row, workers, n),

@@ -149,7 +149,7 @@ fn p05_what_others_watched_leaves_nothing_when_it_is_cancelled() {
     for round in 0..150_000 {
         let task = pool.options().timeout(LONG).try_spawn(|| ()).unwrap();
         let calls = called.clone();
-        task.on_complete(move |_| drop(calls.fetch_add(1, Ordering::Relaxed)));
+        task.on_complete(move |_| _ = calls.fetch_add(1, Ordering::Relaxed));
         assert!(task.cancel());
         if round % 1000 == 0 {
             // Not more at a time than the delivery thread calls.
