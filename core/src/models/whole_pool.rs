@@ -1,35 +1,280 @@
-//! A whole pool under random schedules: every task answers, the books balance, and the shutdown returns.
+//! Whole pools under random schedules: producers, cancels, deadlines, stuck callbacks and shutdowns race.
+//!
+//! At the end of each schedule: every task was answered once, and to everyone the same (P1); no place, block of memory
+//! or blocked producer is left (P5); captured data was dropped exactly once (P6); the books agree with what the
+//! completion callbacks were told (P12). A deadlock or a livelock fails by itself.
+//!
+//! `DULY_SHUTTLE_SCHEDULES` says how many schedules of each kind. A failure prints its seed:
+//! `SHUTTLE_RANDOM_SEED=<seed> DULY_SHUTTLE_SCHEDULES=1` replays it.
 
-use crate::Pool;
-use crate::sync::thread;
+use crate::sync::{Arc, thread};
+use crate::{
+    CancellationToken, Context, Outcome, Overflow, Pool, PoolBuilder, SubmitError, SubmitErrorKind, Task, arena,
+};
+use ::shuttle::scheduler::{PctScheduler, RandomScheduler};
+use ::shuttle::{Config, Runner, future::block_on};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-const SCHEDULES: usize = 1000;
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Runs a model under so many random schedules, and half as many of the PCT scheduler.
+fn explore(name: &str, model: impl Fn() + Send + Sync + Clone + 'static) {
+    let number = |name, default| match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => default,
+    };
+    let schedules = number("DULY_SHUTTLE_SCHEDULES", 2000);
+    let seed = number("SHUTTLE_RANDOM_SEED", 20_261_121);
+    let mut config = Config::new();
+    config.stack_size = 1 << 17;
+    let random = RandomScheduler::new_from_seed(seed as u64, schedules);
+    Runner::new(random, config.clone()).run(model.clone());
+    let preferring = PctScheduler::new_from_seed(seed as u64, 3, schedules / 2);
+    Runner::new(preferring, config).run(model);
+    println!(
+        "\nfigure: shuttle {name} = {} schedules, seed {seed}",
+        schedules + schedules / 2
+    );
+}
+
+/// What the model knows of its tasks. No step of the checker.
+#[derive(Default)]
+struct Ledger {
+    made: AtomicU64,
+    dropped: AtomicU64,
+    refused: AtomicU64,
+    /// What each accepted task's completion callbacks were told.
+    told: Mutex<Vec<Arc<Mutex<Vec<Outcome>>>>>,
+}
+
+/// Captured data.
+struct Probe(Arc<Ledger>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Relaxed);
+    }
+}
+
+type Kept = (Task<u64, ()>, Arc<Mutex<Vec<Outcome>>>);
+
+impl Ledger {
+    /// A callback that holds a probe and takes so long.
+    fn work(
+        self: &Arc<Self>,
+        takes: u64,
+        answer: Result<u64, ()>,
+    ) -> impl FnOnce(&Context) -> Result<u64, ()> + Send + use<> {
+        self.made.fetch_add(1, Relaxed);
+        let probe = Probe(self.clone());
+        move |_| {
+            let _probe = &probe;
+            if takes > 0 {
+                thread::sleep(ms(takes));
+            }
+            answer
+        }
+    }
+
+    fn keep<F>(&self, submitted: Result<Task<u64, ()>, SubmitError<F>>) -> Result<Kept, SubmitErrorKind> {
+        match submitted {
+            Ok(task) => {
+                let told = Arc::new(Mutex::new(Vec::new()));
+                let tell = told.clone();
+                task.on_complete(move |outcome| tell.lock().unwrap().push(outcome));
+                self.told.lock().unwrap().push(told.clone());
+                Ok((task, told))
+            }
+            Err(error) => {
+                self.refused.fetch_add(1, Relaxed);
+                Err(error.kind())
+            }
+        }
+    }
+
+    /// Ends the pool, and checks what is promised of the end.
+    fn settle(self: &Arc<Self>, pool: Pool, kept: Vec<Kept>, drain: Duration) {
+        let report = pool.shutdown(drain).expect("not inside");
+        assert!(report.stats.books_balance(), "{report}");
+        for (task, told) in kept {
+            let outcome = match task.wait() {
+                Ok(_) => Outcome::Succeeded,
+                Err(error) => error.outcome().expect("nobody else took it"),
+            };
+            assert_eq!(task.outcome(), Some(outcome), "P1");
+            eventually("released", || task.is_released());
+            eventually("told", || !told.lock().unwrap().is_empty());
+            assert_eq!(*told.lock().unwrap(), [outcome], "P1");
+        }
+        let told = std::mem::take(&mut *self.told.lock().unwrap());
+        eventually("all are told", || {
+            told.iter().all(|told| !told.lock().unwrap().is_empty())
+        });
+        eventually("P6: all is dropped", || {
+            self.dropped.load(Relaxed) >= self.made.load(Relaxed)
+        });
+        let stats = pool.stats();
+        assert_eq!((stats.queued, stats.running, stats.blocked_producers), (0, 0, 0), "P5");
+        assert!(stats.books_balance(), "P12: {stats}");
+        assert_eq!(stats.submitted, told.len() as u64, "P12");
+        assert_eq!(stats.refused, self.refused.load(Relaxed), "P12");
+        for (outcome, count) in stats.outcomes() {
+            let of = told.iter().filter(|told| *told.lock().unwrap() == [outcome]).count();
+            assert_eq!(count, of as u64, "P12: {outcome}");
+        }
+        drop(pool);
+        eventually("P5: no block is left", || arena::owned() == 0);
+        assert_eq!(self.dropped.load(Relaxed), self.made.load(Relaxed), "P6");
+    }
+}
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        thread::sleep(ms(1));
+    }
+    panic!("never happened: {what}");
+}
+
+fn pool(workers: usize, capacity: usize) -> PoolBuilder {
+    Pool::builder()
+        .workers(workers)
+        .capacity(capacity)
+        .replace_after(ms(2))
+        .max_replacements(1)
+}
 
 #[test]
-fn p01_p12_every_task_answers() {
-    ::shuttle::check_random(
-        || {
-            let pool = Pool::builder().workers(2).capacity(2).build().expect("a pool");
-            let others = pool.clone();
-            let other = thread::spawn(move || {
-                (0..2)
-                    .map(|n| others.spawn(move || n).expect("open"))
-                    .collect::<Vec<_>>()
-            });
-            for n in 0..2 {
-                let task = pool.spawn(move || n).expect("open");
-                assert_eq!(task.wait().expect("an answer"), n);
-            }
-            for (n, task) in other.join().expect("no panic").into_iter().enumerate() {
-                assert_eq!(task.wait().expect("an answer"), n);
-            }
-            let report = pool.shutdown(Duration::from_secs(3600)).expect("not inside");
-            assert!(report.stats.books_balance());
-            drop(pool);
-            assert_eq!(crate::arena::owned(), 0, "a task has leaked");
-        },
-        SCHEDULES,
-    );
-    println!("\nfigure: shuttle whole pool = {SCHEDULES} schedules");
+fn p01_p05_p06_p12_all_at_once() {
+    explore("cancels, deadlines, stuck callbacks and shutdown", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(2, 2).build().expect("a pool");
+        let root = CancellationToken::new();
+        let producers: Vec<_> = (0..2)
+            .map(|who| {
+                let (pool, ledger, token) = (pool.clone(), ledger.clone(), root.child());
+                thread::spawn(move || {
+                    let options = pool.options();
+                    let mut kept = Vec::new();
+                    kept.extend(ledger.keep(options.clone().timeout(ms(3)).submit(ledger.work(20 * who, Ok(1)))));
+                    kept.extend(ledger.keep(options.clone().token(&token).submit(ledger.work(0, Err(())))));
+                    kept.extend(ledger.keep(options.submit(ledger.work(1, Ok(3)))));
+                    if let Some((task, _)) = kept.last() {
+                        task.cancel();
+                    }
+                    // A handle that nobody keeps.
+                    drop(ledger.keep(pool.try_submit(ledger.work(0, Ok(4)))));
+                    kept
+                })
+            })
+            .collect();
+        let canceller = thread::spawn(move || root.cancel());
+        let other = pool.clone();
+        let closer = thread::spawn(move || drop(other.shutdown(ms(10)).expect("not inside")));
+        let kept = producers
+            .into_iter()
+            .flat_map(|producer| producer.join().expect("no panic"))
+            .collect();
+        canceller.join().expect("no panic");
+        closer.join().expect("no panic");
+        ledger.settle(pool, kept, ms(10));
+    });
+}
+
+#[test]
+fn p01_p05_p06_p12_overflow_policies() {
+    let policies = [
+        Overflow::Block,
+        Overflow::Reject,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::CallerRuns,
+    ];
+    for overflow in policies {
+        explore(&format!("overflow {overflow:?}"), move || {
+            let ledger = Arc::new(Ledger::default());
+            let pool = pool(1, 1).overflow(overflow).build().expect("a pool");
+            let producers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (pool, ledger) = (pool.clone(), ledger.clone());
+                    thread::spawn(move || {
+                        (0..3)
+                            .filter_map(|n| ledger.keep(pool.submit(ledger.work(n % 2, Ok(n)))).ok())
+                            .inspect(|(task, _)| {
+                                task.cancel();
+                            })
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            let kept = producers
+                .into_iter()
+                .flat_map(|producer| producer.join().expect("no panic"))
+                .collect();
+            ledger.settle(pool, kept, ms(50));
+        });
+    }
+}
+
+#[test]
+fn p04_blocked_producers_leave() {
+    explore("blocked producers", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(1, 1).max_replacements(0).build().expect("a pool");
+        let token = CancellationToken::new();
+        let mut kept = Vec::new();
+        kept.extend(ledger.keep(pool.submit(ledger.work(30, Ok(0)))));
+        let producers: Vec<_> = (0..3)
+            .map(|who| {
+                let (pool, ledger, token) = (pool.clone(), ledger.clone(), token.clone());
+                thread::spawn(move || {
+                    let options = match who {
+                        0 => pool.options().token(&token),
+                        1 => pool.options().submit_timeout(ms(2)),
+                        _ => pool.options(),
+                    };
+                    ledger.keep(options.submit(ledger.work(0, Ok(who)))).ok()
+                })
+            })
+            .collect();
+        token.cancel();
+        pool.close();
+        for producer in producers {
+            kept.extend(producer.join().expect("no panic"));
+        }
+        ledger.settle(pool, kept, ms(100));
+    });
+}
+
+#[test]
+fn p01_p05_p06_p12_async_callers() {
+    explore("async callers", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(1, 1).build().expect("a pool");
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let (pool, ledger) = (pool.clone(), ledger.clone());
+                thread::spawn(move || {
+                    let submit = pool.submit_async(ledger.work(1, Ok(7)));
+                    let (task, _) = ledger.keep(block_on(submit)).ok()?;
+                    let twin = task.clone();
+                    let seen = block_on(task).map_or_else(|error| error.outcome(), |_| Some(Outcome::Succeeded));
+                    assert_eq!(seen, twin.outcome(), "P1");
+                    Some(())
+                })
+            })
+            .collect();
+        // One that may still wait for room when it is left.
+        drop(pool.submit_async(ledger.work(0, Ok(1))));
+        for caller in callers {
+            caller.join().expect("no panic");
+        }
+        ledger.settle(pool, Vec::new(), ms(50));
+    });
 }
