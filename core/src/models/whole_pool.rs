@@ -13,8 +13,10 @@ use crate::{
 };
 use ::shuttle::scheduler::{PctScheduler, RandomScheduler};
 use ::shuttle::{Config, Runner, future::block_on};
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 fn ms(millis: u64) -> Duration {
@@ -27,7 +29,7 @@ fn explore(name: &str, model: impl Fn() + Send + Sync + Clone + 'static) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
         Err(_) => default,
     };
-    let schedules = number("DULY_SHUTTLE_SCHEDULES", 2000);
+    let schedules = number("DULY_SHUTTLE_SCHEDULES", 10_000);
     let seed = number("SHUTTLE_RANDOM_SEED", 20_261_121);
     let mut config = Config::new();
     config.stack_size = 1 << 17;
@@ -270,8 +272,13 @@ fn p01_p05_p06_p12_async_callers() {
                 })
             })
             .collect();
-        // One that may still wait for room when it is left.
-        drop(pool.submit_async(ledger.work(0, Ok(1))));
+        // One that may wait for room when it is left.
+        let mut left = pool.submit_async(ledger.work(0, Ok(1)));
+        let polled = Pin::new(&mut left).poll(&mut std::task::Context::from_waker(Waker::noop()));
+        drop(left);
+        if let Poll::Ready(submitted) = polled {
+            drop(ledger.keep(submitted));
+        }
         for caller in callers {
             caller.join().expect("no panic");
         }
