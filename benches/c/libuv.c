@@ -190,7 +190,10 @@ int main(int argc, char **argv) {
         }
         bench_put(&b, "cancel_ms", (double)(bench_now() - began) / 1e6);
         wait_for_all(&side);
-        bench_put(&b, "ms", (double)(bench_now() - began) / 1e6);
+        double answered = (double)(bench_now() - began) / 1e6;
+        bench_put(&b, "ms", answered);
+        /* The requests are the caller's memory: there is nothing to let go. */
+        bench_put(&b, "let_go_ms", answered);
         bench_check(side.sum, 0);
         side.sum = (uint64_t)b.n;
         open_gate();

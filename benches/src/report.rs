@@ -260,6 +260,7 @@ pub(crate) fn words(figure: &str) -> &str {
         "p50_ns" => "p50, ns",
         "p99_ns" => "p99, ns",
         "ms" => "ms to the last answer",
+        "let_go_ms" => "ms to the last task let go",
         "cancel_ms" => "ms inside cancel",
         "peak_mb" => "peak memory, MB",
         "wakeups" => "wake-ups",
