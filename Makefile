@@ -1,6 +1,6 @@
 # The front door: each target is one line that calls a script in ci/, and continuous integration calls the same scripts.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint verify bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ test: ## install what the tests need and run them all; the last line is "N passe
 
 lint: ## rustfmt, clippy, ruff, header drift, layers of core, documentation, paths
 	@ci/lint
+
+verify: ## models, sanitizers, delays and mutants in full (about an hour); writes docs/verification.md
+	@ci/verify
 
 bench: ## duly beside its peers in Rust, Go, C and C++: which goals are met, tables and plots in target/bench (QUICK=1: a first look)
 	@ci/bench
