@@ -665,7 +665,8 @@ impl Shared {
         let (running, returned): (Vec<_>, Vec<_>) = self
             .find_running()
             .into_iter()
-            .partition(|(task, _)| task.load() & RELEASED == 0);
+            // One that a worker has taken and not begun yet may still be ended before it starts.
+            .partition(|(task, _)| task.load() & RELEASED == 0 && slot::state(task.load()) != QUEUED);
         for (task, _) in returned {
             self.let_go(task);
         }

@@ -127,9 +127,11 @@ fn p04_a_producer_that_leaves_the_line_passes_its_turn_on() {
         let (pool, gate, tasks) = full(Pool::builder().max_blocked_producers(4));
         std::thread::scope(|scope| {
             let first = scope.spawn(|| pool.options().submit_timeout(ms(20)).spawn(|| ()).map(drop));
-            eventually("the first is in line", || pool.stats().blocked_producers == 1);
+            // On a slow machine it may have given up already.
+            let blocked = |count| pool.stats().blocked_producers == count || first.is_finished();
+            eventually("the first is in line", || blocked(1));
             let second = scope.spawn(|| pool.spawn(|| ()).map(drop));
-            eventually("the second is in line", || pool.stats().blocked_producers == 2);
+            eventually("the second is in line", || blocked(2));
             // A place comes free at about the time the first gives up: one of them gets it.
             std::thread::sleep(ms(19));
             assert!(tasks[1].cancel());

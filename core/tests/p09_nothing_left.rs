@@ -528,8 +528,8 @@ fn p13_a_snapshot_never_waits_for_a_stuck_worker() {
 fn p13_shutdown_from_a_completion_callback_or_a_hook_is_an_error_too() {
     let pool = Pool::builder().workers(1).build().unwrap();
     let (send, receive) = mpsc::channel();
-    let gate = Gate::new();
     for cancel in [false, true] {
+        let gate = Gate::new();
         let task = {
             let gate = gate.clone();
             pool.spawn(move || gate.pass()).unwrap()

@@ -127,7 +127,10 @@ fn main() -> std::io::Result<ExitCode> {
     // The pool's own, and the child's first.
     let whole = after.len() as u64 > workers && ended.success() && vanished == 0;
     if !whole {
-        println!("at_rest: not what it should have been: {} threads, {vanished} ended, {ended}", after.len());
+        println!(
+            "at_rest: not what it should have been: {} threads, {vanished} ended, {ended}",
+            after.len()
+        );
     }
     Ok(ExitCode::from(u8::from(woken > 0 || !whole)))
 }
