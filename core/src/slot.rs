@@ -33,8 +33,9 @@ use crate::clock::{self, MILLIS_BITS, Millis, NO_MILLIS};
 use crate::error::{CancelReason, Interrupted, Outcome};
 use crate::name::{Label, TaskName, site};
 use crate::sync::{
-    Arc, AtomicPtr, AtomicU64, MODEL, Mutex, OnceLock, Ordering, Parker, UnsafeCell, patience, spin_hint, thread,
+    Arc, AtomicPtr, AtomicU64, MODEL, Mutex, OnceLock, Ordering, Parker, UnsafeCell, local, patience, spin_hint, thread,
 };
+use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
@@ -743,12 +744,19 @@ impl Slot {
                 return true;
             }
         }
-        for _ in 0..patience(YIELDS) {
-            thread::yield_now();
-            if there(self.load()) {
-                return true;
+        // The answer that comes at the first yield, again and again, says that who answers shares this processor. A thread
+        // that is woken is put where there is room; one that yields stays.
+        let shared = SHARES.try_with(Cell::get).unwrap_or(0);
+        if shared < SHARED {
+            for turn in 0..patience(YIELDS) {
+                thread::yield_now();
+                if there(self.load()) {
+                    let _ = SHARES.try_with(|shares| shares.set(if turn == 0 { shared + 1 } else { 0 }));
+                    return true;
+                }
             }
         }
+        let _ = SHARES.try_with(|shares| shares.set(0));
         self.sleep_until(event, until, there)
     }
 
@@ -778,6 +786,13 @@ impl Slot {
 
 const SPINS: u32 = 5;
 const YIELDS: u32 = 16;
+/// So many answers in a row at the first yield are no chance.
+const SHARED: u32 = 6;
+
+local! {
+    /// How many answers in a row came to this thread at its first yield.
+    static SHARES: Cell<u32> = Cell::new(0);
+}
 
 /// Wakes a waker; a panic in somebody's executor stays out of ours.
 /// Its destructor is user code as well, and runs under the same guard.

@@ -170,11 +170,16 @@ struct Pace {
     single: bool,
     /// The last rest began with a long pause, and nothing has been found since.
     tried: bool,
+    /// How often a long pause has shown that tasks come one at a time, without one that showed otherwise.
+    shown: u32,
 }
 
 /// In turns of the spin hint: about as long as the producers need for a handful of tasks.
 const LONG_PAUSE: u32 = 64;
-const TRY_EVERY: u32 = 16;
+/// While tasks come one at a time, a long pause is tried again after so many rests, then after twice as many, …
+const TRY_FIRST: u32 = 16;
+/// … up to so many: a pause in vain is what the slowest of a hundred tasks must not see.
+const TRY_LAST: u32 = 256;
 const MAX_PAUSE: u32 = 128;
 /// Waited for one at a time, worker and waiter may share a processor: let the other run soon.
 const MAX_PAUSE_SINGLE: u32 = 16;
@@ -183,7 +188,8 @@ const YIELDS: u32 = 16;
 impl Pace {
     fn first_pause(&mut self) -> u32 {
         self.rests = self.rests.wrapping_add(1);
-        self.tried = !self.single || self.rests.is_multiple_of(TRY_EVERY);
+        let every = (TRY_FIRST << self.shown.min(8)).min(TRY_LAST);
+        self.tried = !self.single || self.rests.is_multiple_of(every);
         if self.tried { LONG_PAUSE } else { 1 }
     }
 
@@ -192,6 +198,7 @@ impl Pace {
         if self.tried {
             self.tried = false;
             self.single = !more;
+            self.shown = if more { 0 } else { self.shown.saturating_add(1) };
         }
     }
 }
