@@ -60,8 +60,10 @@ impl Neutral for &std::ffi::CStr {
 
 pub(crate) fn boundary<R: Neutral>(body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        // The payload's destructor is foreign code too: it could panic in its turn.
-        std::mem::forget(payload);
+        // The payload's destructor is foreign code too: it may panic in its turn, and then that payload is left alone.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
         R::neutral()
     })
 }
