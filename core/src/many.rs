@@ -145,7 +145,8 @@ impl Options<'_> {
     /// long as it takes, or until `submit_timeout`, the deadline, the token or a shutdown ends the wait. What was
     /// accepted by then stays accepted: the error has the handles, and gives back the callbacks that were not.
     ///
-    /// The iterator must end. If it panics, what it gave before is accepted or dropped.
+    /// The iterator must end: after a refusal, too, it is read to its end, for its callbacks come back. If it panics, what it
+    /// gave before is accepted, and goes on without a handle, or is dropped.
     ///
     /// ```
     /// # let pool = duly::Pool::builder().workers(2).build()?;

@@ -7,7 +7,7 @@
 //! 2. The worker writes the result of an item, then `done`. A reader, once the task has ended, reads `done` once: what
 //!    stands before belongs to it. What the worker still writes behind, because the task was ended from outside, is
 //!    dropped with the chunk.
-//! 3. At most `window` chunks are under way or waiting to be read.
+//! 3. At most `window` chunks are under way or waiting to be read, beside the one that is being read.
 
 use crate::context::Context;
 use crate::error::{Panic, Refused, SubmitErrorKind, TaskError};
@@ -67,7 +67,7 @@ struct Results<T> {
     done: AtomicUsize,
     /// How many of them the reader has taken.
     taken: AtomicUsize,
-    /// How long the whole chunk took; 0: not measured.
+    /// How long an item of the chunk took; 0: not known, for it was cut short.
     nanos: AtomicU64,
     places: Box<[Place<T>]>,
 }
@@ -151,8 +151,10 @@ where
             forget_panic(panic);
             put(results.done.load(Ordering::Relaxed), Err(message));
         }
-        let nanos = clock::now().saturating_sub(began) / whole.max(1) as u64;
-        results.nanos.store(nanos.max(1), Ordering::Relaxed);
+        if results.done.load(Ordering::Relaxed) == whole {
+            let nanos = clock::now().saturating_sub(began) / whole.max(1) as u64;
+            results.nanos.store(nanos.max(1), Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -246,8 +248,8 @@ impl<T> Drop for Ended<T> {
 /// deadline leaves the answers that are there, and the rest get its outcome; items of a chunk that the pool refuses come
 /// back with the refusal.
 ///
-/// The input is pulled by [`next`](Iterator::next), only as far as the window reaches: at most so many chunks are under
-/// way or wait to be read, so memory is bounded by the window, not by the input. How many items make a chunk is measured,
+/// The input is pulled by [`next`](Iterator::next), only as far as the window reaches: beside the chunk that is being
+/// read at most so many are under way or wait to be read, so memory is bounded by the window, not by the input. How many items make a chunk is measured,
 /// one at first, so that a chunk takes some 25 µs; [`chunk_size`](Self::chunk_size) fixes it. `next` blocks until the
 /// next answer is there, and while the pool has no room (as the pool's overflow policy says). Dropping the iterator
 /// cancels what is under way.
@@ -315,9 +317,12 @@ where
         self
     }
 
-    /// A chunk took so long an item: how many should the next have?
-    fn learn(&mut self, nanos: u64, items: usize) {
-        if !self.fixed && nanos > 0 {
+    /// How many items should the next chunk have, after one that took so long an item, or was cut short after `done`?
+    fn learn(&mut self, nanos: u64, done: usize, items: usize) {
+        if self.fixed {
+        } else if done < items {
+            self.chunk = (done / 2).max(1);
+        } else if nanos > 0 {
             let right = usize::try_from(CHUNK_NANOS / nanos).unwrap_or(MAX_CHUNK);
             self.chunk = right.min(items.saturating_mul(GROWTH)).clamp(1, MAX_CHUNK);
         }
@@ -438,10 +443,11 @@ where
         let next = match self.pulled.pop_front()? {
             Pulled::Accepted { task, results } => {
                 let rest = task.wait().err();
-                self.learn(results.nanos.load(Ordering::Relaxed), results.places.len());
+                // Invariant 2.
+                let done = results.done.load(Ordering::Acquire);
+                self.learn(results.nanos.load(Ordering::Relaxed), done, results.places.len());
                 Current::Ended(Ended {
-                    // Invariant 2.
-                    done: results.done.load(Ordering::Acquire),
+                    done,
                     task,
                     results,
                     next: 0,

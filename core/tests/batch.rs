@@ -206,6 +206,29 @@ fn p02_a_chunk_that_is_cut_short_keeps_the_answers_that_are_there() {
 }
 
 #[test]
+fn p02_chunks_that_a_deadline_cuts_short_get_smaller() {
+    let pool = pool(4);
+    // Items that take no time make large chunks; then they take ten times as long as there is time for a large one.
+    let answers = pool
+        .options()
+        .timeout(ms(100))
+        .map(0..4000, |n: u32| {
+            if n >= 600 {
+                std::thread::sleep(ms(1));
+            }
+        })
+        .window(2)
+        .skip(600)
+        .collect::<Vec<_>>();
+    let late =
+        |answer: &Result<(), MapError<u32>>| matches!(answer, Err(MapError::Task(TaskError::DeadlineExceeded(_))));
+    assert!(answers.iter().any(late), "a chunk was too large");
+    let last = answers.iter().rposition(late).unwrap();
+    assert!(last < 2900, "the last that was late is the {last}th of 3400");
+    end(&pool);
+}
+
+#[test]
 fn p05_map_pulls_no_further_than_its_window_and_stops_when_it_is_dropped() {
     let pool = pool(100);
     let (gate, pulled, results) = (Gate::new(), Arc::new(AtomicUsize::new(0)), Drops::default());
