@@ -322,8 +322,8 @@ where
         if self.fixed {
         } else if done < items {
             self.chunk = (done / 2).max(1);
-        } else if nanos > 0 {
-            let right = usize::try_from(CHUNK_NANOS / nanos).unwrap_or(MAX_CHUNK);
+        } else if let Some(right) = CHUNK_NANOS.checked_div(nanos) {
+            let right = usize::try_from(right).unwrap_or(MAX_CHUNK);
             self.chunk = right.min(items.saturating_mul(GROWTH)).clamp(1, MAX_CHUNK);
         }
     }
