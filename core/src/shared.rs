@@ -57,7 +57,9 @@ pub(crate) struct Shared {
     pub(crate) reporter: Arc<Reporter>,
     /// Handles of the pool.
     pub(crate) handles: AtomicUsize,
-    stalled_now: AtomicBool,
+    /// Odd: the pool is stalled, and that has been told. Whatever ends a stall, or shows that there is none, moves it on, so that
+    /// a look that began before tells nothing.
+    stalls: AtomicU64,
     overdue_watched: AtomicBool,
     progress_planned: AtomicBool,
     retry_planned: AtomicBool,
@@ -134,7 +136,7 @@ impl Shared {
                 hook: config.on_unobserved.clone(),
             }),
             handles: AtomicUsize::new(1),
-            stalled_now: AtomicBool::new(false),
+            stalls: AtomicU64::new(0),
             overdue_watched: AtomicBool::new(false),
             progress_planned: AtomicBool::new(false),
             retry_planned: AtomicBool::new(false),
@@ -388,6 +390,7 @@ impl Shared {
     }
 
     fn check_stalled(self: &Arc<Self>) {
+        let before = self.stalls.load(Ordering::Acquire);
         let working = self.registry.each(|records| {
             records
                 .iter()
@@ -395,7 +398,14 @@ impl Shared {
                 .count()
         });
         let stuck = self.leaks();
-        if stuck.len() < working || self.stalled_now.swap(true, Ordering::Relaxed) {
+        if stuck.len() < working || before % 2 == 1 {
+            return;
+        }
+        let told = self
+            .stalls
+            .compare_exchange(before, before + 1, Ordering::AcqRel, Ordering::Relaxed);
+        if told.is_err() {
+            // A callback has returned since.
             return;
         }
         self.books.stalled.fetch_add(1, Ordering::Relaxed);
@@ -420,7 +430,13 @@ impl Shared {
 
     /// A late callback has returned.
     pub(crate) fn not_stalled(&self) {
-        self.stalled_now.store(false, Ordering::Relaxed);
+        let mut now = self.stalls.load(Ordering::Relaxed);
+        while let Err(other) =
+            self.stalls
+                .compare_exchange_weak(now, (now | 1) + 1, Ordering::AcqRel, Ordering::Relaxed)
+        {
+            now = other;
+        }
     }
 
     // ---- the end ----

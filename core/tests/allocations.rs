@@ -88,6 +88,11 @@ fn p05_a_task_costs_no_allocation_but_its_own_data() {
         tasks.extend((0..TASKS).map(|_| options.spawn(|| ()).unwrap()));
         wait(tasks);
     });
+    count("with a label", 2.01, |tasks| {
+        let options = pool.options().label("labelled");
+        tasks.extend((0..TASKS).map(|_| options.spawn(|| ()).unwrap()));
+        wait(tasks);
+    });
     count("many in one call", 0.01, |_| {
         let tasks = pool.spawn_many((0..TASKS).map(|_| || ())).unwrap();
         tasks.iter().for_each(|task| task.wait().unwrap());

@@ -88,11 +88,16 @@ fn p03_a_stuck_delivery_thread_is_replaced() {
 fn p03_a_completion_callback_that_blocks_does_not_block_waiters() {
     let pool = Pool::builder().workers(1).max_replacements(0).build().unwrap();
     let gate = Gate::new();
-    let task = pool.spawn(|| std::thread::sleep(ms(5))).unwrap();
+    let start = Gate::new();
+    let task = {
+        let start = start.clone();
+        pool.spawn(move || start.pass()).unwrap()
+    };
     {
         let gate = gate.clone();
         task.on_complete(move |_| gate.pass());
     }
+    start.open();
     task.wait().unwrap();
     // Deadlines still fire while the pool's one worker is inside that callback.
     let late = pool.options().timeout(ms(20)).spawn(|| ()).unwrap();

@@ -3,7 +3,7 @@
 //! Keeps true: only one thread works (the pool has no threads of its own), so that a step takes the same instructions
 //! each time. Prints how many tasks the step handled.
 
-use duly::{CancellationToken, Pool, Task, Threads};
+use duly::{CancellationToken, Outcome, Pool, Task, Threads};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,7 +58,9 @@ fn main() -> ExitCode {
                 tasks.extend((0..TASKS).map(|_| pool.options().token(&token).spawn(|| ()).expect("there is room")));
             });
         }
-        "submit many" => drop(counted(|| pool.spawn_many((0..TASKS).map(|_| || ())))),
+        "submit many" => drop(counted(|| {
+            pool.spawn_many((0..TASKS).map(|_| || ())).expect("there is room")
+        })),
         "submit and drop the handle" => counted(|| {
             for _ in 0..TASKS {
                 drop(pool.spawn(|| ()).expect("there is room"));
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
         }
         "cancel" => {
             let tasks = submit(&pool);
-            counted(|| tasks.iter().for_each(|task| _ = task.cancel()));
+            assert_eq!(counted(|| tasks.iter().filter(|task| task.cancel()).count()), TASKS);
         }
         "cancel by one token" => {
             let token = CancellationToken::new();
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
                 .map(|_| options.spawn(|| ()).expect("there is room"))
                 .collect();
             counted(|| token.cancel());
-            drop(tasks);
+            assert!(tasks.iter().all(|task| task.outcome() == Some(Outcome::Cancelled)));
         }
         _ => {
             eprintln!("steps: \"{step}\" is not a step; ci/guards knows them");

@@ -128,13 +128,14 @@ fn p06_a_late_result_is_dropped_once_and_never_seen() {
     let (callback_gate, captured, result) = (gate.clone(), drops.probe(), drops.probe());
     let task = pool
         .options()
-        .timeout(ms(20))
+        .timeout(ms(300))
         .spawn(move || {
             callback_gate.pass();
             drop(captured);
             result
         })
         .unwrap();
+    gate.arrived(1);
     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     assert_eq!(drops.count(), 0, "released while the callback could still use it");
     assert!(!task.released(ms(0)));
