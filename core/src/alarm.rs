@@ -4,9 +4,10 @@
 //! nothing stays behind. It wakes wakers and runs no other user code.
 //!
 //! Invariants: an alarm is in the list exactly while its [`Alarm`] lives and its time has not come; the thread
-//! runs exactly while `running` is set, which changes under the lock only.
+//! runs exactly while `running` is set, which changes under the lock only. A forked child has a list of its own.
 
 use crate::clock::{self, NEVER};
+use crate::fork::{self, Renewed, renewed};
 use crate::slot;
 use crate::sync::{Condvar, Mutex, global, thread};
 use std::collections::BTreeMap;
@@ -20,18 +21,26 @@ struct Alarms {
 }
 
 global! {
-    static ALARMS: Mutex<Alarms> = Mutex::new(Alarms {
-        running: false,
-        next: 0,
-        list: BTreeMap::new(),
+    static BELL: Renewed<Bell> = renewed!(Bell {
+        alarms: Mutex::new(Alarms {
+            running: false,
+            next: 0,
+            list: BTreeMap::new(),
+        }),
+        changed: Condvar::new(),
     });
-    static CHANGED: Condvar = Condvar::new();
+}
+
+struct Bell {
+    alarms: Mutex<Alarms>,
+    changed: Condvar,
 }
 
 /// Wakes a waker at its time, unless dropped before.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     key: (u64, u64),
+    born: u32,
 }
 
 impl Alarm {
@@ -42,7 +51,8 @@ impl Alarm {
         }
         let waker = waker.clone();
         let mut failed = None;
-        let mut alarms = ALARMS.lock();
+        let bell = BELL.get();
+        let mut alarms = bell.alarms.lock();
         let key = (time, alarms.next);
         alarms.next += 1;
         alarms.list.insert(key, waker);
@@ -55,7 +65,7 @@ impl Alarm {
                 }
             }
         } else if alarms.list.keys().next() == Some(&key) {
-            CHANGED.notify_one();
+            bell.changed.notify_one();
         }
         drop(alarms);
         if let Some(error) = failed {
@@ -67,17 +77,25 @@ impl Alarm {
                 ),
             );
         }
-        Some(Alarm { key })
+        Some(Alarm {
+            key,
+            born: fork::generation(),
+        })
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        if self.born != fork::generation() {
+            // In a list that nobody reads any more.
+            return;
+        }
         let gone = {
-            let mut alarms = ALARMS.lock();
+            let bell = BELL.get();
+            let mut alarms = bell.alarms.lock();
             let gone = alarms.list.remove(&self.key);
             if alarms.list.is_empty() {
-                CHANGED.notify_one();
+                bell.changed.notify_one();
             }
             gone
         };
@@ -87,7 +105,9 @@ impl Drop for Alarm {
 }
 
 fn ring() {
-    let mut alarms = ALARMS.lock();
+    let born = fork::generation();
+    let bell = BELL.get();
+    let mut alarms = bell.alarms.lock();
     loop {
         let Some((&key, _)) = alarms.list.iter().next() else {
             alarms.running = false;
@@ -100,9 +120,13 @@ fn ring() {
             if let Some(waker) = waker {
                 slot::wake(waker);
             }
-            alarms = ALARMS.lock();
+            if born != fork::generation() {
+                // The waker forked, and this is the child.
+                return;
+            }
+            alarms = bell.alarms.lock();
         } else {
-            alarms = CHANGED.wait_timeout(alarms, Duration::from_nanos(key.0 - now));
+            alarms = bell.changed.wait_timeout(alarms, Duration::from_nanos(key.0 - now));
         }
     }
 }

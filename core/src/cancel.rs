@@ -10,13 +10,17 @@
 //!    watches knows it, and [`is_cancelled`](CancellationToken::is_cancelled) looks at the clock.
 //! 5. Cancelling and dropping are loops over a work list, never recursive: a chain a million deep is fine.
 //!
+//! 6. In a forked child every token made before the fork is cancelled, and its lock is not touched: another thread may have
+//!    held it. A child of such a token stands for itself. None is freed.
+//!
 //! Deadlock safety: a token's lock is held while nothing else is locked, except that a child's lock may be
 //! taken while its parent's is held. Watchers are told after all locks are let go.
 
 use crate::clock::{self, NEVER};
 use crate::error::CancelReason;
+use crate::fork;
 use crate::slot::{self, SlotRef};
-use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Parker};
+use crate::sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, Parker};
 use slab::Slab;
 use std::fmt;
 use std::future::Future;
@@ -27,7 +31,8 @@ use std::time::{Duration, Instant};
 
 /// Cancels what was submitted under it, and everything under its children.
 ///
-/// Cheap to clone; every clone is the same token. All functions may be called from any thread and never block,
+/// Cheap to clone; every clone is the same token. In a forked child the parent's tokens are cancelled, with reason
+/// [`Forked`](CancelReason::Forked). All functions may be called from any thread and never block,
 /// except [`wait`](Self::wait).
 ///
 /// ```
@@ -42,14 +47,17 @@ pub struct CancellationToken {
 }
 
 struct Node {
-    cancelled: AtomicBool,
+    /// The generation of the process in which it is not cancelled.
+    live_in: AtomicU32,
+    /// The generation of the process that made it.
+    born: u32,
     deadline: u64,
     reason: OnceLock<CancelReason>,
     parent: Option<Parent>,
     inner: Mutex<Inner>,
-    /// Ends the task that has this token follow another.
-    #[cfg(feature = "tokio")]
-    kept: OnceLock<tokio_util::sync::DropGuard>,
+    /// Go with the token: the guard that ends the task that has it follow another, registrations for signals. A leaf.
+    #[cfg(any(feature = "tokio", feature = "signals"))]
+    kept: Mutex<Vec<Box<dyn std::any::Any + Send + Sync>>>,
 }
 
 /// Never dropped while it holds the last reference of its node: see `CancellationToken::drop`.
@@ -97,6 +105,9 @@ impl Link {
     }
 }
 
+/// No generation.
+const CANCELLED: u32 = u32::MAX;
+
 impl CancellationToken {
     fn from_node(node: Arc<Node>) -> Self {
         CancellationToken {
@@ -105,15 +116,22 @@ impl CancellationToken {
     }
 
     fn root(deadline: u64) -> Self {
+        fork::watch();
         Self::from_node(Arc::new(Node {
-            cancelled: AtomicBool::new(false),
+            live_in: AtomicU32::new(fork::generation()),
+            born: fork::generation(),
             deadline,
             reason: OnceLock::new(),
             parent: None,
             inner: Mutex::default(),
-            #[cfg(feature = "tokio")]
-            kept: OnceLock::new(),
+            #[cfg(any(feature = "tokio", feature = "signals"))]
+            kept: Mutex::default(),
         }))
+    }
+
+    /// A token with a deadline, or [`NEVER`]: a child, if there is a parent.
+    pub(crate) fn until(parent: Option<&Self>, deadline: u64) -> Self {
+        parent.map_or_else(|| Self::root(deadline), |parent| parent.make_child(deadline))
     }
 
     /// A token without parent and deadline.
@@ -142,11 +160,24 @@ impl CancellationToken {
         self.make_child(clock::of(deadline))
     }
 
+    /// A token without parent that has been cancelled.
+    pub(crate) fn new_cancelled(reason: CancelReason, deadline: u64) -> Self {
+        let token = Self::root(deadline);
+        let _ = token.node.reason.set(reason);
+        token.node.live_in.store(CANCELLED, Ordering::Release);
+        token
+    }
+
     fn make_child(&self, deadline: u64) -> Self {
+        if self.node.is_inherited() {
+            let reason = self.reason().unwrap_or(CancelReason::Forked);
+            return Self::new_cancelled(reason, deadline.min(self.node.deadline));
+        }
         let mut inner = self.node.inner.lock();
         let entry = inner.children.vacant_entry();
         let child = Arc::new(Node {
-            cancelled: AtomicBool::new(false),
+            live_in: AtomicU32::new(self.node.born),
+            born: self.node.born,
             deadline: deadline.min(self.node.deadline),
             reason: OnceLock::new(),
             parent: Some(Parent {
@@ -154,13 +185,13 @@ impl CancellationToken {
                 key: entry.key(),
             }),
             inner: Mutex::default(),
-            #[cfg(feature = "tokio")]
-            kept: OnceLock::new(),
+            #[cfg(any(feature = "tokio", feature = "signals"))]
+            kept: Mutex::default(),
         });
         entry.insert(ChildPtr(Arc::downgrade(&child)));
         if let Some(reason) = self.node.told() {
             let _ = child.reason.set(reason);
-            child.cancelled.store(true, Ordering::Release);
+            child.live_in.store(CANCELLED, Ordering::Release);
         }
         drop(inner);
         Self::from_node(child)
@@ -186,15 +217,19 @@ impl CancellationToken {
         let mut batch = Vec::new();
         let mut work: Vec<Arc<Node>> = vec![Arc::clone(&self.node)];
         while let Some(node) = work.pop() {
+            if node.is_inherited() {
+                drop(Self::from_node(node));
+                continue;
+            }
             let (watchers, end) = {
                 let mut inner = node.inner.lock();
-                if node.cancelled.load(Ordering::Relaxed) {
+                if node.live_in.load(Ordering::Relaxed) == CANCELLED {
                     drop(inner);
                     drop(Self::from_node(node));
                     continue;
                 }
                 let _ = node.reason.set(reason.clone());
-                node.cancelled.store(true, Ordering::Release);
+                node.live_in.store(CANCELLED, Ordering::Release);
                 // A child that is being dropped cannot be upgraded, and needs no telling.
                 work.extend(inner.children.iter().filter_map(|(_, child)| child.0.upgrade()));
                 (std::mem::take(&mut inner.watchers), inner.end)
@@ -223,7 +258,7 @@ impl CancellationToken {
 
     /// Whether it was cancelled, or its deadline has passed.
     pub fn is_cancelled(&self) -> bool {
-        self.node.cancelled.load(Ordering::Acquire) || self.node.expired()
+        !self.node.is_live() || self.node.expired()
     }
 
     /// Why it was cancelled, if it was.
@@ -287,6 +322,10 @@ impl CancellationToken {
 
     /// Registers a watcher, or answers the reason if the token was cancelled by a call.
     pub(crate) fn watch(&self, watcher: Watcher) -> Result<usize, (Watcher, CancelReason)> {
+        // In a forked child, an inherited token's lock is not touched.
+        if let Some(reason) = self.node.told() {
+            return Err((watcher, reason));
+        }
         self.insert(watcher, |_| ())
     }
 
@@ -301,9 +340,13 @@ impl CancellationToken {
 
     /// Takes a watcher out again, unless it has been told.
     pub(crate) fn unwatch(&self, key: usize) {
+        if !self.node.is_live() {
+            // Told, or inherited: then its lock is not touched.
+            return;
+        }
         let gone = {
             let mut inner = self.node.inner.lock();
-            if self.node.cancelled.load(Ordering::Relaxed) {
+            if !self.node.is_live() {
                 return;
             }
             inner.watchers.try_remove(key)
@@ -318,7 +361,7 @@ impl CancellationToken {
         self.node.inner.lock().watchers.len()
     }
 
-    /// Puts a task under this token. If the token was cancelled, the reason comes back.
+    /// Puts a task under this token, which the caller knows is not inherited. If it was cancelled, the reason comes back.
     pub(crate) fn link(&self, task: SlotRef, end: EndTasks) -> Result<Link, (SlotRef, CancelReason)> {
         match self.insert(Watcher::Task(task), |inner| inner.end = Some(end)) {
             Ok(key) => Ok(Link {
@@ -337,10 +380,21 @@ impl Node {
     }
 
     fn told(&self) -> Option<CancelReason> {
-        if !self.cancelled.load(Ordering::Acquire) {
+        if self.is_live() {
             return None;
         }
-        self.reason.get().cloned()
+        self.reason.get().cloned().or(Some(CancelReason::Forked))
+    }
+
+    /// Neither cancelled nor inherited. (It may be late.)
+    #[inline]
+    fn is_live(&self) -> bool {
+        self.live_in.load(Ordering::Acquire) == fork::generation()
+    }
+
+    /// Whether it is of the process that forked this one.
+    fn is_inherited(&self) -> bool {
+        self.born != fork::generation()
     }
 }
 
@@ -350,6 +404,10 @@ impl Drop for CancellationToken {
         let mut node = unsafe { ManuallyDrop::take(&mut self.node) };
         // Invariant 5: walk up instead of recursing.
         while let Some(mut last) = Arc::into_inner(node) {
+            if last.is_inherited() {
+                std::mem::forget(last);
+                break;
+            }
             let Some(parent) = last.parent.take() else { break };
             parent.node.inner.lock().children.try_remove(parent.key);
             node = parent.node;
@@ -437,6 +495,35 @@ impl Drop for WaitForCancellation {
     }
 }
 
+/// A token that is known but not held.
+#[cfg(feature = "signals")]
+#[derive(Clone)]
+pub(crate) struct WeakToken(std::sync::Weak<Node>);
+
+#[cfg(feature = "signals")]
+impl WeakToken {
+    /// The token, if somebody holds it.
+    pub(crate) fn upgrade(&self) -> Option<CancellationToken> {
+        self.0.upgrade().map(CancellationToken::from_node)
+    }
+}
+
+#[cfg(feature = "signals")]
+impl CancellationToken {
+    pub(crate) fn downgrade(&self) -> WeakToken {
+        WeakToken(Arc::downgrade(&self.node))
+    }
+
+    /// Has something dropped with the token, which is one of this process.
+    pub(crate) fn hold(&self, kept: Box<dyn std::any::Any + Send + Sync>) {
+        self.node.kept.lock().push(kept);
+    }
+
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        !self.node.is_inherited()
+    }
+}
+
 #[cfg(feature = "tokio")]
 impl CancellationToken {
     /// A child of this token that is also cancelled when `theirs` is.
@@ -446,7 +533,7 @@ impl CancellationToken {
     pub fn follow(&self, theirs: tokio_util::sync::CancellationToken, on: &tokio::runtime::Handle) -> Self {
         let child = self.child();
         let dropped = tokio_util::sync::CancellationToken::new();
-        let _ = child.node.kept.set(dropped.clone().drop_guard());
+        child.node.kept.lock().push(Box::new(dropped.clone().drop_guard()));
         let ours = Arc::downgrade(&child.node);
         on.spawn(async move {
             let mut cancelled = std::pin::pin!(theirs.cancelled());

@@ -1,16 +1,18 @@
 //! The options of a pool, as its parts read them.
 
+use crate::carry::Carrier;
 use crate::report::{Late, Stalled, Unobserved, WorkerInfo};
 use crate::worker::Worker;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a submit does when the queue is full.
+/// What a submit does when the queue is full: as the [pool](crate::PoolBuilder::overflow) says, a [queue](crate::QueueBuilder::overflow)
+/// of its own, or the [submit](crate::Options::overflow) itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// Wait for room, in order of arrival.
+    /// Wait for room, in order of arrival. Try verbs refuse instead, with `queue_full`.
     #[default]
     Block,
     /// Refuse with `queue_full`.
@@ -19,7 +21,7 @@ pub enum Overflow {
     DropNewest,
     /// Answer `shed` to the oldest queued task, and take its place.
     DropOldest,
-    /// Run the callback on the thread that submits. `try_submit` and async submits refuse instead.
+    /// Run the callback on the thread that submits. Try verbs and async submits refuse instead, with `queue_full`.
     CallerRuns,
 }
 
@@ -52,6 +54,10 @@ pub(crate) struct Config {
     pub(crate) stack_size: Option<usize>,
     pub(crate) threads: Threads,
     pub(crate) spawner: Option<Spawner>,
+    /// What carries context from submit to callback.
+    pub(crate) context: Option<Arc<dyn Carrier>>,
+    /// A submit without options needs neither the time nor a context.
+    pub(crate) plain: bool,
     pub(crate) on_worker_start: Hook<WorkerInfo>,
     pub(crate) on_worker_stop: Hook<WorkerInfo>,
     pub(crate) on_late: Hook<Late>,

@@ -3,12 +3,16 @@
 use crate::cancel::CancellationToken;
 use crate::clock::{self, NEVER, NO_MILLIS};
 use crate::error::Interrupted;
+use crate::fork;
 use crate::name::TaskName;
+use crate::registry::Record;
 use crate::shared::{Shared, own_token};
 use crate::slot::{Event, SlotRef, Waiter};
-use crate::sync::{Arc, Ordering, local};
+use crate::sync::{Arc, AtomicBool, Ordering, global, local};
+use crate::worker::Worker;
 use std::cell::Cell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 /// Handed to the callback of [`Pool::submit`](crate::Pool::submit): whether to go on, and for how long.
@@ -31,7 +35,16 @@ use std::time::{Duration, Instant};
 pub struct Context {
     task: SlotRef,
     shared: Arc<Shared>,
+    /// Who runs the callback.
+    record: *const Record,
+    /// The one of the callback inside which this one runs, on the same stack.
+    outer: *const Context,
 }
+
+// SAFETY: `record` and `outer` are looked at on the thread of the callback only (`stack`).
+unsafe impl Sync for Context {}
+// SAFETY: as above.
+unsafe impl Send for Context {}
 
 impl Context {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -43,10 +56,17 @@ impl Context {
         &self.task
     }
 
-    /// Whether the task has its outcome already, so that nobody waits for this callback.
+    /// Whether the task has its outcome already, so that nobody waits for this callback. (So it is in a child that the
+    /// callback forks.)
     #[inline]
     pub fn is_cancelled(&self) -> bool {
-        crate::slot::ended(self.task.load())
+        crate::slot::ended(self.task.look())
+    }
+
+    /// Whether the callback runs within [`Steps::take`](crate::Steps::take), and may hand its task out.
+    pub fn by_steps(&self) -> bool {
+        // SAFETY: whoever runs the callback has its record for as long.
+        unsafe { &*self.record }.by_steps.load(Ordering::Relaxed)
     }
 
     /// Why the callback should stop, if it should.
@@ -155,22 +175,85 @@ impl fmt::Debug for OnCancel {
 local! {
     /// The pool that this thread works or delivers for: its number plus one.
     static SERVES: Cell<u32> = Cell::new(0);
+    /// The worker whose loop runs on this thread.
+    static WORKER: Cell<*const Worker> = Cell::new(std::ptr::null());
     /// The context of the callback that runs on this thread.
     static CURRENT: Cell<*const Context> = Cell::new(std::ptr::null());
 }
 
 /// Runs `call` with a context for `task` as the thread's current one. Both are moved in and given back.
 #[inline]
-pub(crate) fn enter<R>(task: SlotRef, shared: &Arc<Shared>, call: impl FnOnce(&Context) -> R) -> (SlotRef, R) {
+pub(crate) fn enter<R>(
+    task: SlotRef,
+    shared: &Arc<Shared>,
+    record: &Record,
+    call: impl FnOnce(&Context) -> R,
+) -> (SlotRef, R) {
     // The context borrows the worker's reference to the pool: no reference counting a task.
     // SAFETY: the copy is never dropped (it stands in a ManuallyDrop), and `shared` outlives this call.
     let shared = unsafe { std::ptr::read(shared) };
-    let context = std::mem::ManuallyDrop::new(Context { task, shared });
-    let outer = CURRENT.with(|current| current.replace(&*context));
+    let outer = CURRENT.with(Cell::get);
+    let context = ManuallyDrop::new(Context {
+        task,
+        shared,
+        record,
+        outer,
+    });
+    CURRENT.with(|current| current.set(&*context));
     let result = call(&context);
     CURRENT.with(|current| current.set(outer));
     // SAFETY: read once, out of a ManuallyDrop that is not used afterwards.
     (unsafe { std::ptr::read(&context.task) }, result)
+}
+
+/// A context that its maker keeps for longer than a call.
+///
+/// # Safety
+/// The worker's reference to the pool and `record` outlive it.
+pub(crate) unsafe fn lasting(task: SlotRef, shared: &Arc<Shared>, record: &Record) -> ManuallyDrop<Context> {
+    // SAFETY: the copy is never dropped, and lives shorter, as the caller says.
+    let shared = unsafe { std::ptr::read(shared) };
+    ManuallyDrop::new(Context {
+        task,
+        shared,
+        record,
+        outer: std::ptr::null(),
+    })
+}
+
+/// The reference to the task of a [`lasting`] context.
+///
+/// # Safety
+/// The context is used no more.
+pub(crate) unsafe fn end_lasting(context: &ManuallyDrop<Context>) -> SlotRef {
+    // SAFETY: read once, as the caller says, out of what is never dropped.
+    unsafe { std::ptr::read(&context.task) }
+}
+
+/// This thread is inside that callback from now on; null for none.
+pub(crate) fn inside_of(context: *const Context) {
+    CURRENT.with(|current| current.set(context));
+}
+
+global! {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+}
+
+/// From now on, a task whose callback forks is ended in the child.
+pub(crate) fn watch_forks() {
+    unsafe extern "C" fn in_child() {
+        settle_current();
+    }
+    fork::in_child_also(&WATCHED, in_child);
+}
+
+/// In a forked child: the task whose callback this thread is inside of is abandoned.
+pub(crate) fn settle_current() {
+    let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: set by `enter` on this thread for as long as the context lives.
+    if let Some(context) = unsafe { current.as_ref() } {
+        context.task.settle();
+    }
 }
 
 /// What a submit inherits from the callback that makes it.
@@ -179,12 +262,13 @@ pub(crate) struct Inherited {
     pub(crate) due: u64,
 }
 
-/// What the callback running on this thread passes on to what it submits.
+/// What the callback running on this thread passes on to what it submits. Nothing in a forked child, whose pools are no
+/// business of the parent's task.
 #[inline]
 pub(crate) fn inherited() -> Option<Inherited> {
     let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
     // SAFETY: set by `enter` on this thread for as long as the context lives.
-    let context = unsafe { current.as_ref() }?;
+    let context = unsafe { current.as_ref() }.filter(|context| !context.shared.is_inherited())?;
     let due = context.task.due();
     Some(Inherited {
         token: own_token(&context.task),
@@ -192,10 +276,46 @@ pub(crate) fn inherited() -> Option<Inherited> {
     })
 }
 
+impl CancellationToken {
+    /// The token that a submit here stands under if it names none: inside a callback that of its task, otherwise none.
+    pub fn current() -> Option<CancellationToken> {
+        inherited().map(|inherited| inherited.token)
+    }
+}
+
 /// Whether a callback runs on this thread.
 #[inline(always)]
 pub(crate) fn inside_any() -> bool {
     CURRENT.try_with(|current| !current.get().is_null()).unwrap_or(false)
+}
+
+/// The tasks whose callbacks are on this thread's stack, the innermost first.
+pub(crate) fn stack<R>(mut look: impl FnMut(&SlotRef, &Arc<Shared>, &Record) -> R) -> Vec<R> {
+    let mut all = Vec::new();
+    let mut current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: set by `enter` on this thread for as long as the context lives, and the outer ones live longer.
+    while let Some(context) = unsafe { current.as_ref() } {
+        // In a forked child, what was inherited does not count.
+        if !context.shared.is_inherited() {
+            // SAFETY: whoever runs the callback has its record for as long.
+            all.push(look(&context.task, &context.shared, unsafe { &*context.record }));
+        }
+        current = context.outer;
+    }
+    all
+}
+
+/// The worker that this thread is, if it is inside one of its callbacks; in a forked child it is none.
+pub(crate) fn worker() -> Option<(Arc<Shared>, Arc<Record>)> {
+    let worker = WORKER.try_with(Cell::get).unwrap_or(std::ptr::null());
+    // SAFETY: set by `serve_as`, by the thread's loop, for as long as the worker lives.
+    let worker = unsafe { worker.as_ref() }.filter(|worker| inside_any() && !worker.shared.is_inherited())?;
+    Some((worker.shared.clone(), worker.record.clone()))
+}
+
+/// This thread is `worker` from now on; what it was before comes back.
+pub(crate) fn serve_as(worker: *const Worker) -> *const Worker {
+    WORKER.with(|own| own.replace(worker))
 }
 
 /// This thread works, or delivers, for a pool from now on; what it did before comes back.
@@ -210,7 +330,7 @@ pub(crate) fn serve_no_more(before: u32) {
 
 /// Whether this thread works or delivers for this pool, or runs a callback of it: then it cannot wait for its end.
 pub(crate) fn inside(shared: &Shared) -> bool {
-    if SERVES.try_with(Cell::get).unwrap_or(0) == u32::from(shared.number) + 1 {
+    if SERVES.try_with(Cell::get).unwrap_or(0) == u32::from(shared.queue.number) + 1 {
         return true;
     }
     let current = CURRENT.try_with(Cell::get).unwrap_or(std::ptr::null());

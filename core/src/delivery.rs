@@ -10,6 +10,7 @@
 //! 3. No job is lost: what is sent while or after the threads stop is run by a thread of its own.
 
 use crate::clock;
+use crate::fork;
 use crate::slot::{guard, say};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Jobs, Mutex, Ordering, full_fence};
@@ -167,6 +168,10 @@ impl Crew {
         self.busy.lock().push(busy.clone());
         while let Some(job) = self.jobs.take() {
             self.run(&busy, job);
+            if fork::inherited(pool) {
+                // The job forked, and this is the child.
+                return;
+            }
         }
         self.threads.fetch_sub(1, Ordering::Relaxed);
         self.busy.lock().retain(|other| !Arc::ptr_eq(other, &busy));

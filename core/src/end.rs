@@ -4,6 +4,7 @@
 //! timer; publish; wake. Only then, on the delivery thread, user code: its captured data, its callbacks, its hooks.
 
 use crate::error::{CancelReason, Outcome};
+use crate::lane::Lane;
 use crate::shared::Shared;
 use crate::slot::{self, Calls, Event, LINKED, QUEUED, Slot, SlotRef, TIMED, WAITERS};
 use crate::sync::{Arc, full_fence};
@@ -12,11 +13,16 @@ use crate::{delivery, table, timer};
 /// Ends a task, if it has not ended: true if this call decided its outcome.
 pub(crate) fn end(task: &SlotRef, outcome: Outcome, reason: Option<&CancelReason>) -> bool {
     let Some(word) = task.win() else { return false };
+    // An inherited pool is closed.
     if is_plain(task, word, WAITERS | TIMED | LINKED) && end_plain(task, outcome, reason) {
         return true;
     }
+    if task.is_inherited() {
+        task.settle();
+        return false;
+    }
     // SAFETY: just won, and counted only in `finish`.
-    let shared = unsafe { table::pool_of_won(task.pool()) };
+    let shared = table::share(unsafe { table::lent_pool(table::lane_of_won(task.lane())) });
     finish_and_tell(&shared, task, slot::state(word), outcome, reason);
     true
 }
@@ -31,22 +37,23 @@ fn is_plain(task: &SlotRef, word: u64, watched: u64) -> bool {
 /// [`finish_and_tell`] for a plain task of an open pool: the same steps, at a third of the cost. (Nothing was submitted
 /// under a task that has not run, so it has no token of its own.) False, and nothing is done, if the pool is closed.
 fn end_plain(task: &SlotRef, outcome: Outcome, reason: Option<&CancelReason>) -> bool {
-    // SAFETY: just won; not used after the task is counted.
-    let shared = unsafe { table::lent_pool_of_won(task.pool()) };
-    if shared.queue.is_closed() {
+    // SAFETY: just won; not used after the task is counted, but for what is shared before.
+    let lane = unsafe { table::lane_of_won(task.lane()) };
+    if lane.is_closed() {
         return false;
     }
     // Producers that wait are told last, as their wakers are user code; that takes a pool of which this task was perhaps
     // the last.
-    let (in_ring, wanted) = shared
-        .queue
-        .take_out_counted(task, outcome, |wanted| wanted.then(|| table::share(shared)));
+    let (in_ring, wanted) = lane.take_out_counted(task, outcome, |wanted| {
+        // SAFETY: not counted before this lock is let go.
+        wanted.then(|| table::share(unsafe { table::lent_pool(lane) }))
+    });
     let reason = reason.map_or(0, |reason| task.keep_reason(reason));
     if task.publish_and_leave(outcome, reason, u64::from(in_ring)) {
         wake_latecomers(task, outcome);
     }
-    if let Some(shared) = wanted {
-        shared.queue.announce_room();
+    if let Some(_shared) = wanted {
+        lane.announce_room();
     }
     true
 }
@@ -82,18 +89,20 @@ pub(crate) fn finish_and_tell(
     }
 }
 
-/// Ends tasks because their token was cancelled: the plain ones of a pool together, which costs each a tenth.
+/// Ends tasks because their token was cancelled: the plain ones of a queue together, which costs each a tenth.
 fn end_by_token(tasks: &mut Vec<SlotRef>, reason: &CancelReason, told: &mut Vec<SlotRef>) {
     let mut tasks: Vec<Option<SlotRef>> = tasks.drain(..).map(Some).collect();
     let mut rest = &mut tasks[..];
     while let Some((first, others)) = rest.split_first_mut() {
         rest = others;
         let Some(first) = first.take() else { continue };
-        // One is won for itself: so its pool is there for the others.
+        // One is won for itself: so its queue is there for the others.
         if let Some(word) = first.win() {
             // SAFETY: just won, and counted only in `finish`.
-            let shared = unsafe { table::pool_of_won(first.pool()) };
-            cancel_plain(&shared, rest, reason);
+            let lane = unsafe { table::lane_of_won(first.lane()) };
+            // SAFETY: as before.
+            let shared = table::share(unsafe { table::lent_pool(lane) });
+            cancel_plain(lane, rest, reason);
             // A task's own token is a child of this token, so the cancellation reaches it by itself.
             finish(&shared, &first, slot::state(word), Outcome::Cancelled, Some(reason));
         }
@@ -101,11 +110,11 @@ fn end_by_token(tasks: &mut Vec<SlotRef>, reason: &CancelReason, told: &mut Vec<
     }
 }
 
-/// Cancels those of the tasks that are plain and of this pool, in one step each, and lets go of them. They need not leave
+/// Cancels those of the tasks that are plain and of this queue, in one step each, and lets go of them. They need not leave
 /// the list of their token: it has been emptied. Leaves those that others have to be told of, and those whose last
 /// reference is here.
-fn cancel_plain(shared: &Arc<Shared>, tasks: &mut [Option<SlotRef>], reason: &CancelReason) {
-    if shared.queue.is_closed() {
+fn cancel_plain(lane: &Lane, tasks: &mut [Option<SlotRef>], reason: &CancelReason) {
+    if lane.is_closed() {
         return;
     }
     // Kept elsewhere, a reason would have to be there before the task ends.
@@ -113,21 +122,19 @@ fn cancel_plain(shared: &Arc<Shared>, tasks: &mut [Option<SlotRef>], reason: &Ca
         return;
     };
     for tasks in tasks.chunks_mut(UNDER_ONE_LOCK) {
-        shared
-            .queue
-            .end_all(Outcome::Cancelled, tasks.iter_mut(), |place, in_ring| {
-                let Some(task) = place else { return false };
-                let ended = task.pool() == shared.number
-                    && !task.vtable().needs_drop
-                    && task.cancel_queued(bits, 1 + u64::from(in_ring));
-                if ended && let Some(task) = place.take() {
-                    // Its reference went with that step.
-                    let _ = task.into_raw();
-                }
-                ended
-            });
+        lane.end_all(Outcome::Cancelled, tasks.iter_mut(), |place, in_ring| {
+            let Some(task) = place else { return false };
+            let ended = task.lane() == lane.number
+                && !task.vtable().needs_drop
+                && task.cancel_queued(bits, 1 + u64::from(in_ring));
+            if ended && let Some(task) = place.take() {
+                // Its reference went with that step.
+                let _ = task.into_raw();
+            }
+            ended
+        });
     }
-    shared.queue.announce_room();
+    lane.announce_room();
 }
 
 /// How many tasks are cancelled while the queue waits: a microsecond's worth.
@@ -152,9 +159,11 @@ fn reason_of(outcome: Outcome) -> CancelReason {
 /// All that the winner does. `from` is the state the task was in.
 pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: Outcome, reason: Option<&CancelReason>) {
     let queued = from == QUEUED;
+    // SAFETY: won and not counted; after that, the caller has the pool.
+    let lane = unsafe { table::lane_of_won(task.lane()) };
     // Before the task is counted: from then on the pool may think it has reached its end.
     let reserved = shared.reserve_delivery();
-    let taken_out = queued && shared.queue.take_out(task);
+    let taken_out = queued && lane.take_out(task);
     shared.books.count(outcome);
     timer::leave_lists(shared, task);
     if !queued {
@@ -186,7 +195,7 @@ pub(crate) fn finish(shared: &Arc<Shared>, task: &SlotRef, from: u64, outcome: O
     drop(reserved);
     // Producers that are woken are user code, too: only now.
     if taken_out {
-        shared.queue.announce_room();
+        lane.announce_room();
     }
     if queued && shared.queue.is_closed() {
         // Nobody else may be there to notice that this was the last.
@@ -217,6 +226,7 @@ pub(crate) fn run_calls(task: &Slot, calls: Calls, outcome: Outcome) {
         // The callback ended by itself: the hooks are dropped unused.
         slot::guard("the destructor of an on_cancel hook", || drop(calls.on_cancel));
     }
+    slot::guard("the destructor of a completion's tag", || drop(calls.deserted));
     for call in calls.complete {
         task.observe(task.load());
         slot::guard("a completion callback", || call(outcome));

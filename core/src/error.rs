@@ -2,6 +2,7 @@
 //!
 //! Every message says which task, what happened, and what to do about it.
 
+use crate::fork;
 use crate::name::TaskName;
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub enum Outcome {
     DeadlineExceeded,
     /// Dropped by the overflow policy.
     Shed,
-    /// The drain deadline of a shutdown passed before it ended.
+    /// The drain deadline of a shutdown passed, or the process forked (in the child), before it ended.
     Abandoned,
 }
 
@@ -73,6 +74,8 @@ pub enum CancelReason {
     Signal(i32),
     /// The deadline of a token passed.
     DeadlineExceeded,
+    /// The process is a forked child, and the token its parent's.
+    Forked,
     /// In the caller's own words.
     Custom(Arc<str>),
 }
@@ -97,6 +100,7 @@ impl fmt::Display for CancelReason {
             CancelReason::Dropped => f.write_str("dropped"),
             CancelReason::Signal(number) => write!(f, "signal {number}"),
             CancelReason::DeadlineExceeded => f.write_str("deadline_exceeded"),
+            CancelReason::Forked => f.write_str("forked"),
             CancelReason::Custom(text) => f.write_str(text),
         }
     }
@@ -129,7 +133,7 @@ pub enum SubmitErrorKind {
     DeadlineExceeded,
     /// The task's token was cancelled before there was room.
     Cancelled,
-    /// The pool is closed or shut down.
+    /// The pool is closed or shut down, or of the process that forked this one.
     ShutDown,
     /// Waiting could never end.
     WouldDeadlock,
@@ -163,6 +167,9 @@ impl SubmitErrorKind {
                 "its deadline passed while it waited for room: the pool is overloaded, answer 504"
             }
             SubmitErrorKind::Cancelled => "its token was cancelled while it waited for room",
+            SubmitErrorKind::ShutDown if fork::generation() != 0 => {
+                "the pool is closed, shut down, or of the process that forked this one: make a new one, or stop"
+            }
             SubmitErrorKind::ShutDown => "the pool is closed or shut down: submit to another pool, or stop",
             SubmitErrorKind::WouldDeadlock => "waiting for room here could never end",
             SubmitErrorKind::InvalidArgument => "an option makes no sense",
@@ -188,17 +195,113 @@ pub struct SubmitError<F> {
     callback: Exclusive<F>,
 }
 
+/// Who refused, where that has to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Whose {
+    queue: String,
+    full: Full,
+}
+
+/// What was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Queue,
+    Key,
+    Completions,
+}
+
+const KEY_FULL: &str = "as many tasks of its key are queued as `key_capacity` allows, or wait for a place already: retry \
+                        later, answer 503, or raise it";
+
+const COMPLETIONS_FULL: &str = "as many tasks are under way with it, or wait to be taken from it, as it has places: take \
+                                completions, submit less at a time, or give it a larger capacity";
+
+impl Whose {
+    fn name(&self) -> String {
+        let kind = if self.full == Full::Completions {
+            "completion queue"
+        } else {
+            "queue"
+        };
+        format!(" by {kind} `{}`", self.queue)
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self.full {
+            Full::Queue => None,
+            Full::Key => Some(KEY_FULL),
+            Full::Completions => Some(COMPLETIONS_FULL),
+        }
+    }
+}
+
 /// A [`SubmitError`] without the callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} was not accepted: {kind}: {}", kind.advice())]
+#[error(
+    "{name} was not accepted{}: {kind}: {}{}",
+    .whose.as_ref().map_or(String::new(), |whose| whose.name()),
+    .whose.as_ref().and_then(|whose| whose.advice()).unwrap_or(kind.advice()),
+    .deadlock.as_ref().map_or(String::new(), |why| format!(": {why}"))
+)]
 pub struct Refused {
     kind: SubmitErrorKind,
     name: TaskName,
+    whose: Option<Box<Whose>>,
+    deadlock: Option<Box<Deadlock>>,
 }
 
 impl Refused {
     pub(crate) fn new(kind: SubmitErrorKind, name: TaskName) -> Self {
-        Refused { kind, name }
+        Refused {
+            kind,
+            name,
+            whose: None,
+            deadlock: None,
+        }
+    }
+
+    /// The same, by a queue that is not the pool's default one, or because of the task's key.
+    pub(crate) fn by(mut self, queue: &str, key_full: bool) -> Self {
+        let queue = queue.to_owned();
+        let full = if key_full { Full::Key } else { Full::Queue };
+        self.whose = Some(Box::new(Whose { queue, full }));
+        self
+    }
+
+    /// The same, by a completion queue without a free place.
+    pub(crate) fn by_completions(mut self, queue: &str) -> Self {
+        let queue = queue.to_owned();
+        self.whose = Some(Box::new(Whose {
+            queue,
+            full: Full::Completions,
+        }));
+        self
+    }
+
+    fn whose(&self, completions: bool) -> Option<&str> {
+        let whose = self.whose.as_ref()?;
+        ((whose.full == Full::Completions) == completions).then_some(&*whose.queue)
+    }
+
+    /// The name of the queue that refused, unless it is the pool's default one.
+    pub fn queue(&self) -> Option<&str> {
+        self.whose(false)
+    }
+
+    /// The name of the completion queue that refused, as it has no free place.
+    pub fn completions(&self) -> Option<&str> {
+        self.whose(true)
+    }
+
+    /// The same, and why the callback that submits may not wait for room.
+    pub(crate) fn because(mut self, deadlock: Option<Box<Deadlock>>) -> Self {
+        self.deadlock = deadlock;
+        self
+    }
+
+    /// For `would_deadlock`: who waits for whom.
+    pub fn deadlock(&self) -> Option<&Deadlock> {
+        self.deadlock.as_deref()
     }
 
     /// Why.
@@ -213,9 +316,9 @@ impl Refused {
 }
 
 impl<F> SubmitError<F> {
-    pub(crate) fn new(kind: SubmitErrorKind, name: TaskName, callback: F) -> Self {
+    pub(crate) fn new(refused: Refused, callback: F) -> Self {
         SubmitError {
-            refused: Box::new(Refused { kind, name }),
+            refused: Box::new(refused),
             callback: Exclusive(callback),
         }
     }
@@ -230,9 +333,24 @@ impl<F> SubmitError<F> {
         &self.refused.name
     }
 
+    /// The name of the queue that refused, unless it is the pool's default one.
+    pub fn queue(&self) -> Option<&str> {
+        self.refused.queue()
+    }
+
+    /// The name of the completion queue that refused, as it has no free place.
+    pub fn completions(&self) -> Option<&str> {
+        self.refused.completions()
+    }
+
     /// The callback, with all it captured, untouched.
     pub fn into_callback(self) -> F {
         self.callback.0
+    }
+
+    /// For `would_deadlock`: who waits for whom.
+    pub fn deadlock(&self) -> Option<&Deadlock> {
+        self.refused.deadlock()
     }
 
     /// The error without the callback, which is dropped.
@@ -276,7 +394,55 @@ pub enum TaskError<E> {
     Abandoned(TaskName),
     /// Somebody has taken the value, or the error, before.
     Taken(TaskName),
+    /// The wait, made by a callback, could never have ended: see [`Deadlock`]. The task goes on, and its value stays to
+    /// be taken.
+    WouldDeadlock(Box<Deadlock>),
 }
+
+/// Why a callback may not wait: whoever could make progress waits, in the end, for the one that asks.
+///
+/// Told by [`TaskError::WouldDeadlock`] and [`Refused::deadlock`]. To mend it, let the callback return what it waits for (a
+/// handle, a value for somebody else to combine), let it wait with a timeout, or give the pool more `max_replacements`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadlock {
+    pub(crate) waits: Vec<Blocked>,
+}
+
+/// A task whose callback waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Blocked {
+    /// The task.
+    pub task: TaskName,
+    /// The pool that it runs in.
+    pub pool: String,
+    /// What its callback waits for, in words.
+    pub waits_for: String,
+}
+
+impl Deadlock {
+    /// The callbacks that wait for each other: first the one that was told, then those it would wait for.
+    pub fn waits(&self) -> &[Blocked] {
+        &self.waits
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the wait could never end")?;
+        for (index, blocked) in self.waits.iter().enumerate() {
+            let lead = if index == 0 { ": " } else { "; " };
+            write!(
+                f,
+                "{lead}{} in pool {} waits for {}",
+                blocked.task, blocked.pool, blocked.waits_for
+            )?;
+        }
+        f.write_str(". Let the callback return instead of waiting, wait with a timeout, or raise `max_replacements`")
+    }
+}
+
+impl std::error::Error for Deadlock {}
 
 /// A panic of a callback.
 #[derive(Clone, PartialEq, Eq)]
@@ -326,7 +492,7 @@ impl Cancelled {
 }
 
 impl<E> TaskError<E> {
-    /// The outcome this error tells of; `None` for [`TaskError::Taken`].
+    /// The outcome this error tells of; `None` for [`TaskError::Taken`] and [`TaskError::WouldDeadlock`].
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
             TaskError::Failed(_) => Some(Outcome::Failed),
@@ -335,7 +501,7 @@ impl<E> TaskError<E> {
             TaskError::DeadlineExceeded(_) => Some(Outcome::DeadlineExceeded),
             TaskError::Shed(_) => Some(Outcome::Shed),
             TaskError::Abandoned(_) => Some(Outcome::Abandoned),
-            TaskError::Taken(_) => None,
+            TaskError::Taken(_) | TaskError::WouldDeadlock(_) => None,
         }
     }
 
@@ -357,6 +523,7 @@ impl<E> TaskError<E> {
             TaskError::Shed(name) => TaskError::Shed(name),
             TaskError::Abandoned(name) => TaskError::Abandoned(name),
             TaskError::Taken(name) => TaskError::Taken(name),
+            TaskError::WouldDeadlock(deadlock) => TaskError::WouldDeadlock(deadlock),
         }
     }
 
@@ -389,6 +556,7 @@ impl<E> TaskError<E> {
                     "{name} was abandoned: its pool's drain deadline passed; allow a longer drain"
                 )
             }
+            TaskError::WouldDeadlock(deadlock) => fmt::Display::fmt(deadlock, f),
             TaskError::Taken(name) => {
                 write!(
                     f,
@@ -468,7 +636,7 @@ impl<F, E: std::error::Error + 'static> std::error::Error for RunError<F, E> {
     }
 }
 
-/// Why a pool could not be built. Nothing of it is left.
+/// Why a pool, or a queue of one, could not be built, or changed. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -480,6 +648,9 @@ pub enum BuildError {
         /// What is wrong with it, and what is allowed.
         why: String,
     },
+    /// The pool is closed: it takes no more queues or workers.
+    #[error("the pool is closed or shut down: it takes no more queues and workers; use another pool")]
+    ShutDown,
     /// A thread could not be created.
     #[error(
         "thread {index} of the pool could not be created: {source}; ask for fewer workers, a smaller stack, or raise the limits (RLIMIT_NPROC, cgroup pids.max)"

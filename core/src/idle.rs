@@ -18,39 +18,53 @@
 //!
 //! Lock order: the stack's lock is a leaf.
 
-use crate::sync::{Arc, AtomicU32, Mutex, Ordering, Padded, Parker, full_fence};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Padded, Parker, full_fence};
 
-const IDLE: u32 = 1 << 16;
-const SEARCHING: u32 = 1;
+const IDLE: u64 = 1 << 32;
+/// Queues take turns: for good, and here so that a push looks at one word only.
+const TURNS: u64 = 1 << 31;
+const SEARCHING: u64 = 1;
 
 /// More searchers than this only take cache lines from those who work.
-const MAX_SEARCHING: u32 = 2;
+const MAX_SEARCHING: u64 = 2;
 
 #[derive(Default)]
 pub(crate) struct Idle {
-    ctl: Padded<AtomicU32>,
+    ctl: Padded<AtomicU64>,
     stack: Mutex<Vec<Arc<Parker>>>,
 }
 
-fn searching(ctl: u32) -> u32 {
-    ctl & (IDLE - 1)
+fn searching(ctl: u64) -> u64 {
+    ctl & (TURNS - 1)
 }
 
-fn idle(ctl: u32) -> u32 {
+fn idle(ctl: u64) -> u64 {
     ctl / IDLE
 }
 
 impl Idle {
-    /// After a push: wakes a worker if nobody would see the task. Begins with a full fence. False if there is no worker to wake and
-    /// nobody searches.
+    /// After a push: wakes a worker if nobody would see the task. False if there is no worker to wake and
+    /// nobody searches. Where queues take turns, `list` puts the queue in line first; if that is held back, there is nobody
+    /// to be told.
     #[inline(always)]
-    pub(crate) fn notify(&self) -> bool {
+    pub(crate) fn notify(&self, list: impl FnOnce() -> bool) -> bool {
         full_fence();
         let ctl = self.ctl.load(Ordering::Relaxed);
-        if searching(ctl) != 0 {
-            return true;
+        if ctl & (IDLE - 1) != 0 {
+            return ctl & TURNS == 0 || !list() || self.notify_in_turn();
         }
         idle(ctl) != 0 && self.wake_one()
+    }
+
+    /// [`notify`](Self::notify), of a queue in line.
+    #[inline(never)]
+    pub(crate) fn notify_in_turn(&self) -> bool {
+        searching(self.ctl.load(Ordering::Relaxed)) != 0 || self.wake_one()
+    }
+
+    /// From now on queues take turns.
+    pub(crate) fn begin_turns(&self) {
+        self.ctl.fetch_or(TURNS, Ordering::SeqCst);
     }
 
     /// Wakes the worker that slept last; it is searching then.
@@ -80,7 +94,12 @@ impl Idle {
     /// Whether there is `more` to do and no worker sleeps or searches.
     pub(crate) fn nobody_to_wake(&self, more: impl FnOnce() -> bool) -> bool {
         full_fence();
-        self.ctl.load(Ordering::Relaxed) == 0 && more()
+        self.ctl.load(Ordering::Relaxed) & !TURNS == 0 && more()
+    }
+
+    /// Whether a worker sleeps or searches.
+    pub(crate) fn somebody(&self) -> bool {
+        self.ctl.load(Ordering::Relaxed) != 0
     }
 
     /// Wakes every idle worker.

@@ -22,8 +22,12 @@
 //!
 //! # Features
 //!
+//! * `stream`: [`Async`] is a `Stream` of futures-core, and `Pool::stream_async` has one as its input.
 //! * `tokio`: [`CancellationToken`] follows, and is followed by, tokio-util's. The pool itself needs no runtime: its
 //!   futures run on any executor.
+//! * `signals`: `Pool::shut_down_on` and `CancellationToken::cancelled_on`: SIGTERM and others start the drain, or cancel.
+//! * `systemd`: the same, and systemd is told of the stop, and that the bound pools are alive.
+//! * `tracing`: `Tracing` carries the current span and subscriber from a submit to its callback.
 //!
 //! # What cannot be survived
 //!
@@ -32,6 +36,7 @@
 // layer 0
 mod clock;
 mod error;
+mod fork;
 mod name;
 mod sync;
 // layer 1
@@ -43,40 +48,84 @@ mod slot;
 // layer 2
 mod books;
 mod idle;
+mod keyed;
 mod queue;
+pub mod spsc;
 mod wheel;
 // layer 3
+mod carry;
 mod config;
 mod context;
 mod delivery;
 mod end;
+mod lane;
 mod registry;
 mod shared;
+mod steps;
 mod table;
 mod task;
 mod timer;
+mod turns;
+mod waits;
 mod worker;
 // layer 4
+mod completion;
 mod many;
 mod map;
 mod pool;
+mod queues;
+mod raw;
+#[cfg(feature = "tracing")]
+mod spans;
 mod submit;
+#[cfg(feature = "systemd")]
+mod systemd;
+// layer 5
+mod block;
+mod group;
+mod periodic;
+mod select;
+#[cfg(feature = "signals")]
+mod signals;
+mod single_flight;
+mod stream;
 
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 
+pub use block::Async;
 pub use cancel::{CancellationToken, DropGuard, WaitForCancellation};
+pub use carry::Carry;
+pub use completion::{Completion, Completions};
 pub use config::{Overflow, Threads};
 pub use context::{Context, OnCancel};
 pub use error::{
-    BuildError, CancelReason, Cancelled, Interrupted, Outcome, Panic, Refused, RunError, ShutdownError, SubmitError,
-    SubmitErrorKind, TaskError, WaitError,
+    Blocked, BuildError, CancelReason, Cancelled, Deadlock, Interrupted, Outcome, Panic, Refused, RunError,
+    ShutdownError, SubmitError, SubmitErrorKind, TaskError, WaitError,
 };
+pub use group::{Group, GroupBuilder, GroupError, GroupSubmit, GroupWait, Member, MemberError, Members};
 pub use many::SubmitManyError;
 pub use map::{Map, MapError};
 pub use name::{Label, TaskName};
+pub use periodic::{Every, Missed, Periodic, PeriodicEnd, PeriodicStats};
 pub use pool::{Pool, PoolBuilder, Shutdown};
+pub use queues::{Queue, QueueBuilder, QueueStats};
+#[doc(hidden)]
+pub use raw::{Kind, Lent, Native};
 pub use report::{Late, Leak, ShutdownReport, Stalled, Stats, TaskRecord, TaskState, Unobserved, WorkerInfo};
+pub use select::{
+    AllEnded, AnyEnded, AnyTask, AsCompleted, NotEnded, as_completed, wait_all, wait_all_async, wait_any,
+    wait_any_async,
+};
+#[cfg(feature = "signals")]
+pub use signals::{ShutdownOnSignal, Signal, SignalError};
+pub use single_flight::{Call, FlightError, Flying, SingleFlight};
+#[cfg(feature = "tracing")]
+pub use spans::{InTrace, Traced, Tracing};
+pub use steps::{Step, Steps};
+#[cfg(feature = "stream")]
+pub use stream::StreamItems;
+pub use stream::{FirstError, Items, StreamError, TaskStream};
 pub use submit::{Options, Run, SubmitFuture};
 pub use task::{CancelOnDrop, Task, TaskResult};
 pub use worker::Worker;

@@ -91,10 +91,9 @@ impl<C: Callback> Drop for Unplaced<C> {
     }
 }
 
-/// What a refusal gives back: the kind, the name of the task that was not made, what was accepted, what was not.
+/// What a refusal gives back: why, what was accepted, what was not.
 type CutShort<C> = (
-    SubmitErrorKind,
-    TaskName,
+    Refused,
     Vec<Task<<C as Callback>::Value, <C as Callback>::Error>>,
     Vec<C>,
 );
@@ -105,7 +104,8 @@ fn submit_many<C: Callback>(
     callbacks: impl Iterator<Item = C>,
     site: &'static Location<'static>,
 ) -> Result<Vec<Task<C::Value, C::Error>>, CutShort<C>> {
-    let plan = wanted.plan(shared);
+    let terms = wanted.terms(shared);
+    let plan = wanted.with(&terms);
     let mut callbacks = callbacks.fuse();
     let mut accepted = Vec::with_capacity(callbacks.size_hint().0);
     let mut next = Unplaced::<C> {
@@ -114,13 +114,13 @@ fn submit_many<C: Callback>(
     };
     loop {
         for callback in callbacks.by_ref().take(TOGETHER) {
-            next.slots.push(plan.slot(shared, callback, site));
+            next.slots.push(plan.slot(shared, callback, shared.capture(), site));
         }
         if next.slots.is_empty() {
             return Ok(accepted);
         }
         while !next.slots.is_empty() {
-            match place_some(shared, &next.slots, &plan, Patience::Wait) {
+            match place_some(shared, &next.slots, plan, Patience::Wait) {
                 Ok(count) => accepted.extend(next.slots.drain(..count).map(|slot| {
                     // SAFETY: the handle's reference is ours, and the callback's types are these.
                     unsafe { Task::from_slot(SlotRef::from_raw(slot)) }
@@ -129,7 +129,8 @@ fn submit_many<C: Callback>(
                     let mut refused: Vec<C> = next.take_back().collect();
                     refused.extend(callbacks);
                     shared.books.refused.fetch_add(refused.len() as u64, Ordering::Relaxed);
-                    return Err((kind, plan.name::<C::Written>(site), accepted, refused));
+                    let why = plan.refused::<C::Written>(kind, site);
+                    return Err((why, accepted, refused));
                 }
             }
         }
@@ -166,8 +167,8 @@ impl Options<'_> {
     {
         let callbacks = callbacks.into_iter().map(|callback| Plain(callback, PhantomData));
         submit_many(self.pool.shared(), &self.wanted, callbacks, Location::caller()).map_err(
-            |(kind, name, accepted, callbacks)| SubmitManyError {
-                refused: Box::new(Refused::new(kind, name)),
+            |(refused, accepted, callbacks)| SubmitManyError {
+                refused: Box::new(refused),
                 accepted,
                 callbacks: Exclusive(callbacks.into_iter().map(|callback| callback.0).collect()),
             },
@@ -187,8 +188,8 @@ impl Options<'_> {
     {
         let callbacks = callbacks.into_iter().map(|callback| WithContext(callback, PhantomData));
         submit_many(self.pool.shared(), &self.wanted, callbacks, Location::caller()).map_err(
-            |(kind, name, accepted, callbacks)| SubmitManyError {
-                refused: Box::new(Refused::new(kind, name)),
+            |(refused, accepted, callbacks)| SubmitManyError {
+                refused: Box::new(refused),
                 accepted,
                 callbacks: Exclusive(callbacks.into_iter().map(|callback| callback.0).collect()),
             },

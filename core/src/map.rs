@@ -294,7 +294,7 @@ impl<'p> Options<'p> {
             current: None,
             chunk: 1,
             fixed: false,
-            window: 2 * self.pool.shared().config.workers + 2,
+            window: 2 * self.pool.shared().workers.load(Ordering::Relaxed) + 2,
             site: Location::caller(),
         }
     }
@@ -357,13 +357,13 @@ where
             let shared = self.options.pool.shared();
             let pulled = match submit_now(shared, &self.options.wanted, chunk, Patience::Wait, self.site) {
                 Ok(task) => Pulled::Accepted { task, results },
-                Err((SubmitErrorKind::QueueFull, _, chunk)) if !self.pulled.is_empty() => {
+                Err((refused, chunk)) if refused.kind() == SubmitErrorKind::QueueFull && !self.pulled.is_empty() => {
                     // A pool that does not wait for room: our own chunks make some.
                     self.held = Some(chunk);
                     return;
                 }
-                Err((kind, name, chunk)) => Pulled::Refused {
-                    refused: Refused::new(kind, name),
+                Err((refused, chunk)) => Pulled::Refused {
+                    refused,
                     items: chunk.items.into_iter(),
                 },
             };

@@ -12,6 +12,13 @@ pub struct Label(Text);
 enum Text {
     Static(&'static str),
     Shared(Arc<str>),
+    Placed(Arc<Placed>),
+}
+
+/// A label, perhaps none (""), with the place that submitted the task.
+struct Placed {
+    label: Box<str>,
+    place: Box<str>,
 }
 
 impl PartialEq for Text {
@@ -33,6 +40,7 @@ impl Text {
         match self {
             Text::Static(text) => text,
             Text::Shared(text) => text,
+            Text::Placed(placed) => &placed.label,
         }
     }
 }
@@ -41,6 +49,23 @@ impl Label {
     /// The label's text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The place that was given with it.
+    pub(crate) fn place(&self) -> Option<&str> {
+        match &self.0 {
+            Text::Placed(placed) => Some(&placed.place),
+            Text::Static(_) | Text::Shared(_) => None,
+        }
+    }
+
+    /// A label, perhaps none, and a place, perhaps none.
+    pub(crate) fn at(label: Option<Label>, place: Option<&str>) -> Option<Label> {
+        let Some(place) = place else { return label };
+        Some(Label(Text::Placed(Arc::new(Placed {
+            label: label.as_ref().map_or("", Label::as_str).into(),
+            place: place.into(),
+        }))))
     }
 }
 
@@ -92,7 +117,8 @@ impl TaskName {
 
     /// The label given at submit.
     pub fn label(&self) -> Option<&str> {
-        self.label.as_ref().map(Label::as_str)
+        let label = self.label.as_ref()?;
+        (label.place().is_none() || !label.as_str().is_empty()).then(|| label.as_str())
     }
 
     /// The type name of the callback: for a closure, the path of the function it stands in.
@@ -104,12 +130,20 @@ impl TaskName {
     pub fn submitted_at(&self) -> Option<&'static Location<'static>> {
         self.site
     }
+
+    /// The place that was given by [`Options::submitted_at`](crate::Options::submitted_at): for callers that are not written
+    /// in Rust.
+    pub fn place(&self) -> Option<&str> {
+        self.label.as_ref().and_then(Label::place)
+    }
 }
 
 impl fmt::Display for TaskName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "task `{}`", self.label().unwrap_or(self.callback))?;
-        if let Some(site) = self.site {
+        if let Some(place) = self.place() {
+            write!(f, " (submitted at {place})")?;
+        } else if let Some(site) = self.site {
             write!(f, " (submitted at {}:{})", site.file(), site.line())?;
         }
         Ok(())

@@ -3,10 +3,12 @@
 //! Invariant: a pool that is handed out has its service threads, and under [`Threads::Eager`] all its workers;
 //! one that could not be built leaves nothing behind.
 
+use crate::carry::{self, Carry};
 use crate::clock;
 use crate::config::{Config, Overflow, Threads};
 use crate::context;
-use crate::error::{BuildError, ShutdownError, SubmitError};
+use crate::error::{BuildError, CancelReason, ShutdownError, SubmitError};
+use crate::fork;
 use crate::many::SubmitManyError;
 use crate::map::Map;
 use crate::queue::MAX_CAPACITY;
@@ -79,7 +81,7 @@ impl Pool {
         T: Send + 'static,
     {
         submit_plain(self, Plain(callback, PhantomData), false, Location::caller())
-            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
+            .map_err(|(refused, callback)| SubmitError::new(refused, callback.0))
     }
 
     /// [`spawn`](Self::spawn) that never waits: when the queue is full it is refused with `queue_full`, or sheds
@@ -92,7 +94,7 @@ impl Pool {
         T: Send + 'static,
     {
         submit_plain(self, Plain(callback, PhantomData), true, Location::caller())
-            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
+            .map_err(|(refused, callback)| SubmitError::new(refused, callback.0))
     }
 
     /// Submits a callback that is told when to stop, and may fail. Blocks as [`spawn`](Self::spawn) does.
@@ -105,7 +107,7 @@ impl Pool {
         E: Send + 'static,
     {
         submit_plain(self, WithContext(callback, PhantomData), false, Location::caller())
-            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
+            .map_err(|(refused, callback)| SubmitError::new(refused, callback.0))
     }
 
     /// [`submit`](Self::submit) that never waits.
@@ -118,7 +120,7 @@ impl Pool {
         E: Send + 'static,
     {
         submit_plain(self, WithContext(callback, PhantomData), true, Location::caller())
-            .map_err(|(kind, name, callback)| SubmitError::new(kind, name, callback.0))
+            .map_err(|(refused, callback)| SubmitError::new(refused, callback.0))
     }
 
     /// [`submit`](Self::submit) that waits for room without holding a thread.
@@ -198,9 +200,27 @@ impl Pool {
         self.shared.close();
     }
 
+    /// Cancels what is queued of a pool that was [closed](Self::close), and tells how many tasks that were: nothing more is
+    /// started, and what runs goes on. Before the pool is closed it does nothing, for others could go on queueing.
+    pub fn cancel_queued(&self, reason: impl Into<CancelReason>) -> usize {
+        if self.is_inherited() || !self.is_closed() {
+            return 0;
+        }
+        self.shared.cancel_queued(&reason.into())
+    }
+
     /// Whether the pool accepts no more.
     pub fn is_closed(&self) -> bool {
-        self.shared.queue.is_closed()
+        self.is_inherited() || self.shared.queue.is_closed()
+    }
+
+    /// Whether this is a forked child, and the pool its parent's.
+    ///
+    /// Such a pool is shut down: a submit is refused with `shut_down`; [`shutdown`](Self::shutdown) answers at once, with a
+    /// report that is not `drained` and empty books; tasks that had no outcome are `abandoned`. What it holds is never
+    /// freed in the child. A new pool works.
+    pub fn is_inherited(&self) -> bool {
+        self.shared.is_inherited()
     }
 
     /// Closes the pool, waits for at most `drain` until everything accepted has ended, and then answers
@@ -230,7 +250,7 @@ impl Pool {
     }
 
     fn begin_shutdown(&self, drain: Duration) -> Result<u64, ShutdownError> {
-        if context::inside(&self.shared) {
+        if !self.is_inherited() && context::inside(&self.shared) {
             return Err(ShutdownError::FromWorker);
         }
         let began = clock::now();
@@ -258,6 +278,25 @@ impl Pool {
         &self.shared.config.name
     }
 
+    /// From now on there are to be so many workers, 1 to 32,767, replacements apart. Never waits for a callback: workers that
+    /// are too many end when theirs returns, idle ones at once; those that are missing are created now, or, under
+    /// [`Threads::OnDemand`], when there is something to do.
+    ///
+    /// On [`BuildError::Thread`] some could not be created; the others are there. Where the pool has a
+    /// [spawner](PoolBuilder::spawner), it is called on this thread.
+    pub fn set_workers(&self, workers: usize) -> Result<(), BuildError> {
+        check_workers(workers)?;
+        if self.is_closed() {
+            return Err(BuildError::ShutDown);
+        }
+        self.shared
+            .set_workers(workers)
+            .map_err(|(missing, source)| BuildError::Thread {
+                index: workers - missing.min(workers),
+                source,
+            })
+    }
+
     /// A worker for a thread that the caller brings, under [`Threads::Host`]: [`Worker::run`] works on it until
     /// the pool is closed. `None` when there are as many workers as the pool was built for.
     pub fn worker(&self) -> Option<Worker> {
@@ -272,6 +311,13 @@ impl crate::Context {
     }
 }
 
+impl Worker {
+    /// The pool it belongs to.
+    pub fn pool(&self) -> Pool {
+        Pool::from_shared(&self.shared)
+    }
+}
+
 impl Clone for Pool {
     fn clone(&self) -> Self {
         Self::from_shared(&self.shared)
@@ -280,7 +326,9 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.is_inherited() {
+            fork::keep(&self.shared);
+        } else if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.begin_drain(clock::after(self.shared.config.drop_drain));
         }
     }
@@ -302,6 +350,17 @@ pub struct Shutdown {
     shared: Arc<Shared>,
 }
 
+#[cfg(feature = "signals")]
+impl Shutdown {
+    /// The end of a pool that somebody else brings about.
+    pub(crate) fn of(shared: Arc<Shared>) -> Shutdown {
+        Shutdown {
+            began: Ok(clock::now()),
+            shared,
+        }
+    }
+}
+
 impl Future for Shutdown {
     type Output = Result<ShutdownReport, ShutdownError>;
 
@@ -313,6 +372,14 @@ impl Future for Shutdown {
                 Poll::Ready(Ok(self.shared.report(began)))
             }
             Ok(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        if self.shared.is_inherited() {
+            fork::keep(&self.shared);
         }
     }
 }
@@ -350,6 +417,8 @@ impl Default for PoolBuilder {
                 stack_size: None,
                 threads: Threads::Eager,
                 spawner: None,
+                context: None,
+                plain: true,
                 on_worker_start: None,
                 on_worker_stop: None,
                 on_late: None,
@@ -366,6 +435,14 @@ impl Default for PoolBuilder {
 
 const MAX_WORKERS: usize = 32_767;
 const MAX_STACK: usize = 1 << 30;
+
+fn check_workers(workers: usize) -> Result<(), BuildError> {
+    if !(1..=MAX_WORKERS).contains(&workers) {
+        let why = format!("{workers} is not within 1 to {MAX_WORKERS}");
+        return Err(BuildError::invalid("workers", why));
+    }
+    Ok(())
+}
 
 impl PoolBuilder {
     /// The pool's name: in messages, and at the start of its threads' names. Default: `duly`.
@@ -444,9 +521,16 @@ impl PoolBuilder {
     }
 
     /// Creates workers' threads in the host's way: it is given a [`Worker`] and has it [run](Worker::run) on a
-    /// new thread. Replacements are created by it too, from the delivery thread.
+    /// new thread. Replacements are created by it too, from the delivery thread; under [`Threads::Host`] they alone.
     pub fn spawner(mut self, spawner: impl Fn(Worker) -> io::Result<()> + Send + Sync + 'static) -> Self {
         self.config.spawner = Some(Arc::new(spawner));
+        self
+    }
+
+    /// Carries context of the submitting thread over to each callback: see [`Carry`]. May be given several times: the first
+    /// is entered first and left last.
+    pub fn context(mut self, carry: impl Carry) -> Self {
+        self.config.context = Some(carry::stack(self.config.context.take(), carry));
         self
     }
 
@@ -505,12 +589,7 @@ impl PoolBuilder {
             Some(workers) => workers,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
-        if !(1..=MAX_WORKERS).contains(&workers) {
-            return Err(BuildError::invalid(
-                "workers",
-                format!("{workers} is not within 1 to {MAX_WORKERS}"),
-            ));
-        }
+        check_workers(workers)?;
         if !(1..=MAX_CAPACITY).contains(&self.capacity) {
             let why = format!("{} is not within 1 to {MAX_CAPACITY}", self.capacity);
             return Err(BuildError::invalid("capacity", why));
@@ -533,16 +612,13 @@ impl PoolBuilder {
             );
             return Err(BuildError::invalid("stack_size", why));
         }
-        if self.config.threads == Threads::Host && self.config.spawner.is_some() {
-            let why = "the host brings its threads itself under `Threads::Host`; leave one of the two away";
-            return Err(BuildError::invalid("spawner", why));
-        }
+        self.config.plain = self.config.default_timeout.is_none() && self.config.context.is_none();
         self.config.workers = workers;
         self.config.max_replacements = replacements;
         let Some(number) = table::reserve() else {
             return Err(BuildError::invalid(
                 "name",
-                "65,536 pools live in this process; drop some",
+                "65,536 pools live in this process, inherited ones included; drop some",
             ));
         };
         let max_blocked = self.max_blocked_producers.unwrap_or(self.capacity);

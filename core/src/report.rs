@@ -91,12 +91,12 @@ impl Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<18}{:>12}", "submitted", self.submitted)?;
+        writeln!(f, "{:<20}{:>12}", "submitted", self.submitted)?;
         for (outcome, count) in self.outcomes() {
-            writeln!(f, "  {:<16}{count:>12}", outcome.as_str())?;
+            writeln!(f, "  {:<18}{count:>12}", outcome.as_str())?;
         }
-        writeln!(f, "  {:<16}{:>12}", "queued", self.queued)?;
-        writeln!(f, "  {:<16}{:>12}", "running", self.running)?;
+        writeln!(f, "  {:<18}{:>12}", "queued", self.queued)?;
+        writeln!(f, "  {:<18}{:>12}", "running", self.running)?;
         for (word, count) in [
             ("refused", self.refused),
             ("late", self.late),
@@ -106,7 +106,7 @@ impl fmt::Display for Stats {
             ("unobserved", self.unobserved),
         ] {
             if count > 0 {
-                writeln!(f, "{word:<18}{count:>12}")?;
+                writeln!(f, "{word:<20}{count:>12}")?;
             }
         }
         let balance = if self.books_balance() {

@@ -23,7 +23,10 @@
 //!    [`SlotRef::leave`]).
 //! 4. A waiter registers itself and then looks at the state, in one read-modify-write of the word; a winner
 //!    publishes and looks for waiters in one read-modify-write of the same word. So one of them sees the other.
-//! 5. `RELEASED` is set once the callback and all it captured are gone.
+//! 5. In a forked child a task of an inherited pool that has no outcome becomes `abandoned` with the first look at it
+//!    ([`Slot::look`], [`Slot::settle`]): nobody else steps there any more. Its side record, with the locks, is not
+//!    touched, nor is anything that the task still holds freed.
+//! 6. `RELEASED` is set once the callback and all it captured are gone.
 //!
 //! Lock order: the waiters' lock of a side record is a leaf. Waiters are woken after it is let go.
 
@@ -31,10 +34,12 @@ use crate::arena::{self, Block};
 use crate::cancel::{CancellationToken, Link};
 use crate::clock::{self, MILLIS_BITS, Millis, NO_MILLIS};
 use crate::error::{CancelReason, Interrupted, Outcome};
+use crate::fork;
 use crate::name::{Label, TaskName, site};
 use crate::sync::{
     Arc, AtomicPtr, AtomicU64, MODEL, Mutex, OnceLock, Ordering, Parker, UnsafeCell, local, patience, spin_hint, thread,
 };
+use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -48,6 +53,8 @@ pub(crate) const QUEUED: u64 = 1;
 pub(crate) const RUNNING: u64 = 2;
 pub(crate) const FINISHING: u64 = 3;
 const FIRST_ENDED: u64 = 4;
+/// [`Outcome::Succeeded`].
+const SUCCEEDED: u64 = FIRST_ENDED;
 
 const STATE: u64 = 0xF;
 /// Somebody is, or was, in the side record's list of waiters.
@@ -75,6 +82,7 @@ const REASON_REQUESTED: u64 = 0;
 const REASON_CALLER_LEFT: u64 = 1;
 const REASON_DROPPED: u64 = 2;
 const REASON_DEADLINE: u64 = 3;
+const REASON_FORKED: u64 = 4;
 const REASON_ELSEWHERE: u64 = 15;
 
 #[inline(always)]
@@ -94,6 +102,7 @@ pub(crate) fn reason_in_word(reason: &CancelReason) -> Option<u64> {
         CancelReason::CallerLeft => Some(REASON_CALLER_LEFT),
         CancelReason::Dropped => Some(REASON_DROPPED),
         CancelReason::DeadlineExceeded => Some(REASON_DEADLINE),
+        CancelReason::Forked => Some(REASON_FORKED),
         CancelReason::Signal(_) | CancelReason::Custom(_) => None,
     }
 }
@@ -107,10 +116,20 @@ fn state_of(outcome: Outcome) -> u64 {
     FIRST_ENDED + outcome as u64
 }
 
+/// The outcome of each state, so that a look needs no comparison.
+const OUTCOMES: [Option<Outcome>; STATE as usize + 1] = {
+    let (mut outcomes, mut index) = ([None; STATE as usize + 1], 0);
+    while index < Outcome::ALL.len() {
+        outcomes[FIRST_ENDED as usize + index] = Some(Outcome::ALL[index]);
+        index += 1;
+    }
+    outcomes
+};
+
 /// The outcome in a word.
 #[inline]
 pub(crate) fn outcome(word: u64) -> Option<Outcome> {
-    ended(word).then(|| Outcome::ALL[(state(word) - FIRST_ENDED) as usize])
+    OUTCOMES[state(word) as usize]
 }
 
 // ---- the other fields ----
@@ -120,7 +139,7 @@ const NODE_BITS: u32 = 64 - MILLIS_BITS;
 pub(crate) const MAX_NODES: usize = (1 << NODE_BITS) - 1;
 const POS_BITS: u32 = 24;
 pub(crate) const POS_MASK: u64 = (1 << POS_BITS) - 1;
-const POOL_SHIFT: u32 = POS_BITS + site::BITS;
+const LANE_SHIFT: u32 = POS_BITS + site::BITS;
 
 /// Three words for the callback while queued and for the value once ended. What does not fit is boxed.
 pub(crate) type Payload = [MaybeUninit<u64>; 3];
@@ -138,6 +157,7 @@ pub(crate) enum Answer {
 }
 
 /// What is known of a callback's type.
+#[derive(Clone, Copy)]
 pub(crate) struct VTable {
     /// Takes the callback out of the payload, runs it, and leaves its value, error or panic message there.
     ///
@@ -151,9 +171,23 @@ pub(crate) struct VTable {
     pub(crate) drop_value: unsafe fn(&Slot, Outcome),
     /// Whether dropping the callback does anything.
     pub(crate) needs_drop: bool,
-    /// Whether dropping a value (not an error or a message) does anything.
+    /// Whether dropping a value (not an error or a message) may do anything.
     pub(crate) value_needs_drop: bool,
+    /// Whether dropping the value in the payload does nothing after all. Safety: it is there, and the caller owns it.
+    pub(crate) bare: Option<unsafe fn(&Slot) -> bool>,
     pub(crate) callback_name: fn() -> &'static str,
+    pub(crate) callback_type: fn() -> TypeId,
+    /// The types of value and error, as one.
+    pub(crate) gives: fn() -> TypeId,
+    /// The callback stands in the payload with a context around it.
+    pub(crate) carries: bool,
+}
+
+impl VTable {
+    /// Whether the callback gives `Result<T, E>`.
+    pub(crate) fn gives<T: 'static, E: 'static>(&self) -> bool {
+        (self.gives)() == TypeId::of::<(T, E)>()
+    }
 }
 
 /// A task. Lives in a block of the arena; reached through [`SlotRef`].
@@ -201,11 +235,15 @@ pub(crate) struct Side {
     reason: OnceLock<CancelReason>,
     /// Who hears of it when nobody looks at a failure.
     pub(crate) unobserved: OnceLock<Arc<dyn Unobserved>>,
+    /// What somebody keeps with the task: see `raw`.
+    pub(crate) attached: Attached,
 }
 
 struct Waiters {
     next: u64,
     list: Vec<(u64, Waiter)>,
+    /// Where the task is put when it has ended.
+    place: Option<Box<dyn Place>>,
     /// Which of the small keys, those of polled handles, are in use.
     handles: u64,
 }
@@ -215,6 +253,7 @@ impl Default for Waiters {
         Waiters {
             next: HANDLES,
             list: Vec::new(),
+            place: None,
             handles: 0,
         }
     }
@@ -239,6 +278,13 @@ pub(crate) enum Event {
 pub(crate) type Complete = Box<dyn FnOnce(Outcome) + Send>;
 pub(crate) type OnCancelHook = Box<dyn FnOnce(&Interrupted) + Send>;
 
+/// Where a task is put when it has ended. Dropped undelivered, the place is free again.
+pub(crate) trait Place: Send {
+    /// Calls no user code and waits for nothing. The place comes back, to be dropped where user code may run, if nobody is left
+    /// who could take the task.
+    fn deliver(self: Box<Self>, task: &Slot, outcome: Outcome) -> Result<(), Box<dyn Place>>;
+}
+
 /// Who wants to know.
 pub(crate) enum Waiter {
     Thread(Event, Arc<Parker>),
@@ -252,11 +298,13 @@ pub(crate) enum Waiter {
 pub(crate) struct Calls {
     pub(crate) complete: Vec<Complete>,
     pub(crate) on_cancel: Vec<OnCancelHook>,
+    /// What nobody is left to take: to be dropped.
+    pub(crate) deserted: Option<Box<dyn Place>>,
 }
 
 impl Calls {
     pub(crate) fn is_empty(&self) -> bool {
-        self.complete.is_empty() && self.on_cancel.is_empty()
+        self.complete.is_empty() && self.on_cancel.is_empty() && self.deserted.is_none()
     }
 }
 
@@ -268,6 +316,9 @@ pub(crate) struct Published {
 }
 
 impl Slot {
+    /// Where its callback's table stands in it.
+    pub(crate) const TABLE: usize = std::mem::offset_of!(Slot, vtable);
+
     /// Fills a fresh block: QUEUED, with `refs` references, which the caller then owns.
     ///
     /// # Safety
@@ -275,7 +326,7 @@ impl Slot {
     #[inline]
     pub(crate) unsafe fn new(
         vtable: &'static VTable,
-        pool: u16,
+        lane: u16,
         due: Millis,
         place: Option<&'static Location<'static>>,
         side: Option<Box<Side>>,
@@ -298,12 +349,12 @@ impl Slot {
                 (*pointer).side.store(side, Ordering::Relaxed);
                 (*pointer)
                     .meta
-                    .store(u64::from(pool) << POOL_SHIFT | site, Ordering::Relaxed);
+                    .store(u64::from(lane) << LANE_SHIFT | site, Ordering::Relaxed);
             } else {
                 (&raw mut (*pointer).vtable).write(UnsafeCell::new(vtable));
                 (&raw mut (*pointer).due).write(AtomicU64::new(due));
                 (&raw mut (*pointer).side).write(AtomicPtr::new(side));
-                (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(pool) << POOL_SHIFT | site));
+                (&raw mut (*pointer).meta).write(AtomicU64::new(u64::from(lane) << LANE_SHIFT | site));
                 (&raw mut (*pointer).payload).write(UnsafeCell::new([MaybeUninit::uninit(); 3]));
             }
             (*pointer).word.store(
@@ -319,15 +370,58 @@ impl Slot {
         self.word.load(Ordering::Acquire)
     }
 
+    /// The word, as others see it: in a forked child, an inherited task has ended.
+    #[inline(always)]
+    pub(crate) fn look(&self) -> u64 {
+        if self.is_inherited() {
+            self.settle()
+        } else {
+            self.load()
+        }
+    }
+
+    /// Whether one look tells that it has succeeded. (Not in a forked child: there more has to be looked at.)
+    #[inline(always)]
+    pub(crate) fn has_plainly_succeeded(&self) -> bool {
+        fork::first_number() == 0 && state(self.load()) == SUCCEEDED
+    }
+
+    /// Whether this is a forked child, and the task of a pool of its parent.
+    #[inline(always)]
+    pub(crate) fn is_inherited(&self) -> bool {
+        fork::inherited(self.lane())
+    }
+
+    /// An inherited task: abandoned, if it had no outcome, and its callback will not come back. The word.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn settle(&self) -> u64 {
+        let mut word = self.load();
+        loop {
+            let mut new = word | RELEASED;
+            if !ended(word) {
+                new = new & !(STATE | REASON) | state_of(Outcome::Abandoned);
+            }
+            match self
+                .word
+                .compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return new,
+                Err(now) => word = now,
+            }
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn vtable(&self) -> &'static VTable {
         // SAFETY: written before the slot is shared, and not again while it is referenced.
         self.vtable.with(|vtable| unsafe { *vtable })
     }
 
+    /// The number of its queue.
     #[inline(always)]
-    pub(crate) fn pool(&self) -> u16 {
-        (self.meta.load(Ordering::Relaxed) >> POOL_SHIFT) as u16
+    pub(crate) fn lane(&self) -> u16 {
+        (self.meta.load(Ordering::Relaxed) >> LANE_SHIFT) as u16
     }
 
     /// Where it stands in its queue's ring; meaningful under the queue's lock.
@@ -387,7 +481,8 @@ impl Slot {
                 return Answer::Late;
             }
             // If freeing the task runs user code, that is done with the task shown.
-            let alone = word & (WAITERS | TIMED | LINKED) == 0 && (refs(word) != 1 || !self.holds_user_data(outcome));
+            let alone =
+                word & (WAITERS | TIMED | LINKED) == 0 && (refs(word) != 1 || !self.may_hold_user_data(outcome));
             let new = if alone {
                 (word + (state_of(outcome) - RUNNING) - REF) | RELEASED
             } else {
@@ -509,10 +604,28 @@ impl Slot {
         }
     }
 
-    /// Whether freeing this task, with a value of `outcome` that nobody took, runs user code.
+    /// Whether freeing this task, with a value of `outcome` that nobody took, may run user code.
     #[inline(always)]
-    pub(crate) fn holds_user_data(&self, outcome: Outcome) -> bool {
+    fn may_hold_user_data(&self, outcome: Outcome) -> bool {
         self.vtable().value_needs_drop || outcome != Outcome::Succeeded || self.side().is_some()
+    }
+
+    /// Whether it does; what `outcome` left in the payload is the caller's.
+    #[inline]
+    pub(crate) fn holds_user_data(&self, outcome: Outcome) -> bool {
+        // SAFETY: as the caller says.
+        self.may_hold_user_data(outcome) && (self.side().is_some() || unsafe { self.value_drops(outcome) })
+    }
+
+    /// Whether dropping what `outcome` left does anything, where its type says that it may.
+    ///
+    /// # Safety
+    /// It is in the payload, and the caller owns it.
+    #[inline]
+    unsafe fn value_drops(&self, outcome: Outcome) -> bool {
+        let bare = self.vtable().bare;
+        // SAFETY: as the caller says.
+        outcome != Outcome::Succeeded || !bare.is_some_and(|bare| unsafe { bare(self) })
     }
 
     /// Sets flags; gives the word as it was before.
@@ -529,6 +642,7 @@ impl Slot {
     }
 
     /// Notes that somebody looked at the outcome (kept for failures only).
+    #[inline]
     pub(crate) fn observe(&self, word: u64) {
         let failure = matches!(outcome(word), Some(Outcome::Failed | Outcome::Panicked));
         if failure && word & OBSERVED == 0 {
@@ -543,6 +657,7 @@ impl Slot {
             REASON_CALLER_LEFT => CancelReason::CallerLeft,
             REASON_DROPPED => CancelReason::Dropped,
             REASON_DEADLINE => CancelReason::DeadlineExceeded,
+            REASON_FORKED => CancelReason::Forked,
             _ => self
                 .side()
                 .and_then(|side| side.reason.get().cloned())
@@ -552,7 +667,7 @@ impl Slot {
 
     /// What the callback of a task that somebody else ended is told.
     pub(crate) fn interrupted(&self) -> Option<Interrupted> {
-        match outcome(self.load())? {
+        match outcome(self.look())? {
             Outcome::Cancelled => Some(Interrupted::Cancelled(self.reason())),
             Outcome::DeadlineExceeded => Some(Interrupted::DeadlineExceeded),
             Outcome::Abandoned => Some(Interrupted::Abandoned),
@@ -599,6 +714,10 @@ impl Slot {
 
     /// Puts a waiter in the list, unless what it waits for is there already (then it comes back).
     pub(crate) fn register(&self, waiter: Waiter) -> Result<u64, Waiter> {
+        if self.is_inherited() {
+            self.settle();
+            return Err(waiter);
+        }
         let side = self.side_or_new();
         let key = {
             let mut waiters = side.waiters.lock();
@@ -624,10 +743,23 @@ impl Slot {
         Ok(key)
     }
 
+    /// Has a task that nobody else knows yet put there when it has ended.
+    pub(crate) fn set_place(&self, place: Box<dyn Place>) {
+        self.side_or_new().waiters.lock().place = Some(place);
+        self.set(WAITERS);
+    }
+
+    /// One more reference. Whoever calls it holds one, or knows somebody who does meanwhile.
+    pub(crate) fn refer(&self) -> SlotRef {
+        self.word.fetch_add(REF, Ordering::Relaxed);
+        // SAFETY: the reference that was just added.
+        unsafe { SlotRef::from_raw(NonNull::from(self)) }
+    }
+
     /// Takes a waiter out of the list, if it is still there.
     pub(crate) fn unregister(&self, key: u64) -> Option<Waiter> {
-        if key == CROWD {
-            // Shared: which waker is this handle's is not known. It stays until the task ends.
+        if key == CROWD || self.is_inherited() {
+            // Shared: which waker is this handle's is not known. It stays until the task ends. (Or nobody will look.)
             return None;
         }
         let mut waiters = self.side()?.waiters.lock();
@@ -640,6 +772,10 @@ impl Slot {
 
     /// Registers the waker of a polled handle, or replaces it. The handle's key, unless the task has ended.
     fn register_handle(&self, key: Option<u64>, waker: &Waker) -> Option<u64> {
+        if self.is_inherited() {
+            self.settle();
+            return None;
+        }
         let mut old = None;
         let side = self.side_or_new();
         // Wakers are user code: cloned and dropped outside the lock.
@@ -675,14 +811,19 @@ impl Slot {
         Some(key)
     }
 
-    /// Wakes those that waited for `event`, outside the lock: first threads, then, after `before_user_code`, wakers.
+    /// Wakes those that waited for `event`, outside the lock: first threads and completion queues, then, after
+    /// `before_user_code`, wakers.
     /// Gives back the callbacks to run. For [`Event::Ended`] call once, after publishing.
     pub(crate) fn wake(&self, event: Event, before_user_code: impl FnOnce()) -> Calls {
         let mut calls = Calls::default();
         let Some(side) = self.side() else { return calls };
         let mut woken = Vec::new();
+        let mut place = None;
         {
             let mut waiters = side.waiters.lock();
+            if event == Event::Ended {
+                place = waiters.place.take();
+            }
             let mut index = 0;
             while index < waiters.list.len() {
                 let ours = match &waiters.list[index].1 {
@@ -704,6 +845,12 @@ impl Slot {
             }
             _ => true,
         });
+        if let Some(place) = place
+            && let Some(outcome) = outcome(self.load())
+            && let Err(deserted) = place.deliver(self, outcome)
+        {
+            calls.deserted = Some(deserted);
+        }
         if woken.is_empty() {
             return calls;
         }
@@ -732,7 +879,20 @@ impl Slot {
             Event::Ended => ended(word),
             Event::Released => word & RELEASED != 0,
         };
+        self.spin(event) || self.sleep_until(event, until, there)
+    }
+
+    /// Looks for `event` for some microseconds.
+    pub(crate) fn spin(&self, event: Event) -> bool {
+        let there = |word: u64| match event {
+            Event::Ended => ended(word),
+            Event::Released => word & RELEASED != 0,
+        };
         if there(self.load()) {
+            return true;
+        }
+        if self.is_inherited() {
+            self.settle();
             return true;
         }
         // Most answers come within some hundred nanoseconds: spin, then let others run, then sleep.
@@ -757,7 +917,7 @@ impl Slot {
             }
         }
         let _ = SHARES.try_with(|shares| shares.set(0));
-        self.sleep_until(event, until, there)
+        false
     }
 
     #[cold]
@@ -835,6 +995,44 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
         text
     } else {
         "a panic whose payload is not text"
+    }
+}
+
+/// A box that is made once, by whoever asks for it first, without a lock: a forked child may ask for what another thread of
+/// its parent was making at that moment.
+#[derive(Default)]
+pub(crate) struct Attached(AtomicPtr<Box<dyn Any + Send + Sync>>);
+
+impl Attached {
+    /// What is there; else what `make` makes. Several may make one at the same time, and all get the first.
+    pub(crate) fn get_or(&self, make: impl FnOnce() -> Box<dyn Any + Send + Sync>) -> &(dyn Any + Send + Sync) {
+        let mut there = self.0.load(Ordering::Acquire);
+        if there.is_null() {
+            let made = Box::into_raw(Box::new(make()));
+            there = match self
+                .0
+                .compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => made,
+                Err(first) => {
+                    // SAFETY: nobody else has seen it.
+                    drop(unsafe { Box::from_raw(made) });
+                    first
+                }
+            };
+        }
+        // SAFETY: published with what is in it, never replaced, and freed with this cell only.
+        unsafe { &**there }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let there = self.0.load(Ordering::Acquire);
+        if !there.is_null() {
+            // SAFETY: a box of ours, and nobody borrows from a cell that is dropped.
+            drop(unsafe { Box::from_raw(there) });
+        }
     }
 }
 
@@ -1007,11 +1205,27 @@ impl SlotRef {
         arena::prefetch(Some(self.0.cast()));
     }
 
-    /// One more reference for a user's handle. Few enough that the pool's own always fit.
+    /// Whether one more reference for a user's handle leaves enough of them for the pool's own.
+    pub(crate) fn has_room_for_a_handle(&self) -> bool {
+        refs(self.load()) < (1 << REF_BITS) - 65_536
+    }
+
+    /// As dropping it, where the value's type is known: the last reference of a task that succeeded, and whose value nobody
+    /// took and is `bare` (dropping it does nothing), need not ask the callback's table.
+    #[inline(always)]
+    pub(crate) fn drop_bare(self, bare: impl FnOnce(&Slot) -> bool) {
+        // Alone (invariant 3), and so the one who may look at the value.
+        if self.load() & (REFS | STATE | TAKEN) == REF | SUCCEEDED && bare(&self) {
+            // SAFETY: that is the last reference, and a bare value is as good as none.
+            unsafe { recycle(self.into_raw()) };
+        }
+    }
+
+    /// One more reference for a user's handle.
     pub(crate) fn clone_for_handle(&self) -> Self {
         // Like `Arc`: only a program that leaks handles gets here, and going on would free a live task.
         assert!(
-            refs(self.load()) < (1 << REF_BITS) - 65_536,
+            self.has_room_for_a_handle(),
             "duly: about a million handles of one task ({})",
             self.name()
         );
@@ -1116,6 +1330,14 @@ unsafe fn destroy(slot: NonNull<Slot>) {
 #[cold]
 #[inline(never)]
 unsafe fn destroy_value(this: &Slot, word: u64, outcome: Outcome) {
+    // SAFETY: as the caller says.
+    if !unsafe { this.value_drops(outcome) } {
+        return;
+    }
+    if this.is_inherited() {
+        // Its destructor, and whoever hears of it, may lock or write what was inherited, too.
+        return;
+    }
     if outcome != Outcome::Succeeded
         && word & OBSERVED == 0
         && let Some(reporter) = this.side().and_then(|side| side.unobserved.get())
@@ -1151,7 +1373,7 @@ unsafe fn recycle(slot: NonNull<Slot>) {
     // SAFETY: the slot is ours alone.
     let this = unsafe { slot.as_ref() };
     let side = this.side.load(Ordering::Acquire);
-    if !side.is_null() {
+    if !side.is_null() && !this.is_inherited() {
         // SAFETY: as above.
         unsafe { destroy_side(side) };
     }
@@ -1172,7 +1394,11 @@ mod tests {
         drop_value: |_, _| (),
         needs_drop: false,
         value_needs_drop: false,
+        bare: None,
         callback_name: || "nothing",
+        gives: TypeId::of::<((), ())>,
+        callback_type: TypeId::of::<()>,
+        carries: false,
     };
 
     #[test]

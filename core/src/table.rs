@@ -1,68 +1,82 @@
-//! From the 16-bit number in a task to its pool.
+//! From the 16-bit number in a task to its queue, and so to its pool.
 //!
-//! Invariant: an entry is valid while its pool has a task that nobody has counted yet: the pool's timer thread
-//! holds the pool until the books balance. So whoever has just won a task (and not counted it) may look here.
+//! Invariants:
+//! 1. An entry is valid while its pool has a task that nobody has counted yet: the pool's timer thread holds the pool until
+//!    the books balance, and a queue lives as long as its pool. So whoever has just won a task (and not counted it) may look
+//!    here.
+//! 2. A forked child gives out no number that was in use before it: so a number tells whether its queue was inherited.
 
+use crate::context;
+use crate::fork::{self, Renewed, renewed};
+use crate::lane::Lane;
 use crate::shared::Shared;
 use crate::sync::{Arc, AtomicPtr, MODEL, Mutex, Ordering, array, global};
 
-const POOLS: usize = if MODEL { 4 } else { 1 << 16 };
+const LANES: usize = if MODEL { 4 } else { 1 << 16 };
 
 global! {
-    static TABLE: [AtomicPtr<Shared>; POOLS] = array![AtomicPtr::new(std::ptr::null_mut()); POOLS];
+    static TABLE: [AtomicPtr<Lane>; LANES] = array![AtomicPtr::new(std::ptr::null_mut()); LANES];
 }
 
 struct Numbers {
     unused: Vec<u16>,
-    next: usize,
+    next: u32,
 }
 
 global! {
-    static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    static NUMBERS: Renewed<Mutex<Numbers>> = renewed!(Mutex::new(Numbers {
         unused: Vec::new(),
         next: 0,
-    });
+    }));
 }
 
-/// A number for a new pool, or `None` when 65,536 pools live.
+/// A number for a new queue, or `None` when 65,536 live in all pools together (those that were inherited are counted).
 pub(crate) fn reserve() -> Option<u16> {
-    let mut numbers = NUMBERS.lock();
+    fork::watch();
+    context::watch_forks();
+    let mut numbers = NUMBERS.get().lock();
     if let Some(number) = numbers.unused.pop() {
         return Some(number);
     }
-    let number = u16::try_from(numbers.next).ok()?;
-    numbers.next += 1;
+    let next = numbers.next.max(fork::first_number());
+    let number = u16::try_from(next).ok()?;
+    numbers.next = next + 1;
+    fork::numbers_used(numbers.next);
     Some(number)
 }
 
-pub(crate) fn set(number: u16, pool: *const Shared) {
-    TABLE[number as usize].store(pool.cast_mut(), Ordering::Release);
+pub(crate) fn set(number: u16, lane: *const Lane) {
+    TABLE[number as usize].store(lane.cast_mut(), Ordering::Release);
 }
 
 pub(crate) fn free(number: u16) {
+    if fork::inherited(number) {
+        return;
+    }
     TABLE[number as usize].store(std::ptr::null_mut(), Ordering::Release);
-    NUMBERS.lock().unused.push(number);
+    NUMBERS.get().lock().unused.push(number);
 }
 
-/// The pool of a task that the caller has won and not yet counted.
+/// The queue of a task that the caller has won and not yet counted. (Once it is counted, the queue is there as long as the
+/// caller has the pool.)
 ///
 /// # Safety
-/// The caller has moved a task of this pool to FINISHING and has not counted it.
+/// The caller has moved a task of this queue to FINISHING and has not counted it.
 #[inline]
-pub(crate) unsafe fn pool_of_won(number: u16) -> Arc<Shared> {
-    // SAFETY: as the caller says.
-    share(unsafe { lent_pool_of_won(number) })
+pub(crate) unsafe fn lane_of_won<'a>(number: u16) -> &'a Lane {
+    let lane = TABLE[number as usize].load(Ordering::Acquire);
+    // SAFETY: the pool lives, and the queue with it (the module's invariant).
+    unsafe { &*lane }
 }
 
-/// [`pool_of_won`], only until the caller counts the task.
+/// The pool of [`lane_of_won`].
 ///
 /// # Safety
-/// As [`pool_of_won`]; what comes back is not used after the task has been counted.
+/// As [`lane_of_won`]; what comes back is not used after the task has been counted.
 #[inline]
-pub(crate) unsafe fn lent_pool_of_won<'a>(number: u16) -> &'a Shared {
-    let pool = TABLE[number as usize].load(Ordering::Acquire);
+pub(crate) unsafe fn lent_pool<'a>(lane: &Lane) -> &'a Shared {
     // SAFETY: the pool lives (the module's invariant).
-    unsafe { &*pool }
+    unsafe { &*lane.pool() }
 }
 
 /// A reference of one's own to a pool that is alive.

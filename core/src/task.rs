@@ -4,13 +4,15 @@
 //! value, the error, or the panic's message (a `Box<str>`) once ended by the worker, until it is taken.
 
 use crate::cancel::{CancellationToken, Watcher};
+use crate::carry::{self, Carrying};
 use crate::clock::{self, NEVER};
 use crate::context::Context;
 use crate::end;
-use crate::error::{CancelReason, Cancelled, Outcome, Panic, TaskError, WaitError};
+use crate::error::{CancelReason, Cancelled, Deadlock, Outcome, Panic, TaskError, WaitError};
 use crate::name::TaskName;
 use crate::slot::{self, Event, HandleRef, Payload, Slot, SlotRef, VTable, Waiter};
-use std::any::type_name;
+use crate::waits;
+use std::any::{TypeId, type_name};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -25,7 +27,7 @@ use std::time::Duration;
 // ---- the payload ----
 
 /// Whether a value of this type stands in the payload itself; otherwise its box does.
-const fn fits<V>() -> bool {
+pub(crate) const fn fits<V>() -> bool {
     size_of::<V>() <= size_of::<Payload>() && align_of::<V>() <= align_of::<Payload>()
 }
 
@@ -67,11 +69,19 @@ pub(crate) unsafe fn get<V>(slot: &Slot) -> V {
 }
 
 /// A callback of one of the two kinds.
-pub(crate) trait Callback: Send + 'static {
+pub(crate) trait Callback: Sized + Send + 'static {
     type Value: Send + 'static;
     type Error: Send + 'static;
     /// The type that the user wrote: its name is the callback's.
-    type Written;
+    type Written: 'static;
+    /// Whether this is another callback with a context around it: see `carry`.
+    const CARRIES: bool = false;
+
+    /// The table that its tasks have: one with an address of its own where somebody knows them by it (see `raw`).
+    #[inline(always)]
+    fn table() -> &'static VTable {
+        Table::<Self>::TABLE
+    }
 
     fn call(self, context: &Context) -> Result<Self::Value, Self::Error>;
 }
@@ -123,7 +133,11 @@ impl<C: Callback> Table<C> {
         drop_value: Self::drop_value,
         needs_drop: std::mem::needs_drop::<C>() || !fits::<C>(),
         value_needs_drop: std::mem::needs_drop::<C::Value>() || !fits::<C::Value>(),
+        bare: None,
         callback_name: type_name::<C::Written>,
+        callback_type: TypeId::of::<C::Written>,
+        gives: TypeId::of::<(C::Value, C::Error)>,
+        carries: C::CARRIES,
     };
 
     /// # Safety
@@ -185,6 +199,8 @@ impl<C: Callback> Table<C> {
 /// makes another observer of the same task; the value moves to the first that takes it. Dropping a handle
 /// cancels nothing: see [`cancel_on_drop`](Self::cancel_on_drop).
 ///
+/// In a forked child, a task of the parent that had no outcome is `abandoned`: everything here answers at once.
+///
 /// All functions may be called from any thread. Only those whose documentation says so block.
 pub struct Task<T, E = Infallible> {
     handle: HandleRef,
@@ -205,6 +221,11 @@ impl<T, E> Task<T, E> {
         }
     }
 
+    /// The reference that this handle holds, for a handle that nobody has polled.
+    pub(crate) fn into_slot(self) -> SlotRef {
+        ManuallyDrop::into_inner(ManuallyDrop::new(self).slot())
+    }
+
     #[inline(always)]
     pub(crate) fn slot(&self) -> ManuallyDrop<SlotRef> {
         self.handle.slot()
@@ -214,10 +235,24 @@ impl<T, E> Task<T, E> {
     ///
     /// A task without deadline, token or shutdown takes as long as its callback does: give it a timeout at
     /// submit, or the pool a default one.
+    ///
+    /// Inside a callback, another thread stands in for the worker that waits, or the task is run here and now; a wait that
+    /// nobody could end is refused with [`TaskError::WouldDeadlock`].
     #[inline]
     pub fn wait(&self) -> TaskResult<T, E> {
-        self.slot().wait(Event::Ended, NEVER);
-        self.take()
+        match waits::wait(&self.slot(), Event::Ended, NEVER) {
+            Ok(_) => self.take(),
+            Err(deadlock) => Err(TaskError::WouldDeadlock(deadlock)),
+        }
+    }
+
+    /// [`wait`](Self::wait) that takes nothing: how the task ended.
+    pub fn join(&self) -> Result<Outcome, Box<Deadlock>> {
+        waits::wait(&self.slot(), Event::Ended, NEVER)?;
+        match self.outcome() {
+            Some(outcome) => Ok(outcome),
+            None => unreachable!("it has ended"),
+        }
     }
 
     /// Blocks for at most `timeout`. `None`: the wait timed out; the task goes on.
@@ -234,8 +269,14 @@ impl<T, E> Task<T, E> {
         }
     }
 
+    /// Who only looks needs nobody to stand in.
+    fn wait_event(&self, event: Event, timeout: Duration) -> bool {
+        let wait = || self.slot().wait(event, clock::after(timeout));
+        if timeout.is_zero() { wait() } else { waits::away(wait) }
+    }
+
     fn wait_until_time(&self, timeout: Duration) -> bool {
-        slot::ended(self.slot().load()) || self.slot().wait(Event::Ended, clock::after(timeout))
+        slot::ended(self.slot().load()) || self.wait_event(Event::Ended, timeout)
     }
 
     /// Blocks until the task has its outcome, `token` is cancelled, or `timeout` has passed; the task goes on in
@@ -250,22 +291,24 @@ impl<T, E> Task<T, E> {
         let wake_at = until.min(token.deadline_nanos());
         let watch = token.watch(Watcher::Thread(parker.clone()));
         let key = self.slot().register(Waiter::Thread(Event::Ended, parker.clone()));
-        let answer = loop {
-            if slot::ended(self.slot().load()) {
-                break Ok(());
+        let answer = waits::away(|| {
+            loop {
+                if slot::ended(self.slot().load()) {
+                    break Ok(());
+                }
+                if let Some(reason) = token.reason() {
+                    break Err(WaitError::Cancelled(reason));
+                }
+                if until != NEVER && clock::now() >= until {
+                    break Err(WaitError::TimedOut(timeout.unwrap_or_default()));
+                }
+                if wake_at == NEVER {
+                    parker.park();
+                } else {
+                    parker.park_until(wake_at);
+                }
             }
-            if let Some(reason) = token.reason() {
-                break Err(WaitError::Cancelled(reason));
-            }
-            if until != NEVER && clock::now() >= until {
-                break Err(WaitError::TimedOut(timeout.unwrap_or_default()));
-            }
-            if wake_at == NEVER {
-                parker.park();
-            } else {
-                parker.park_until(wake_at);
-            }
-        };
+        });
         if let Ok(key) = key {
             self.slot().unregister(key);
         }
@@ -278,7 +321,7 @@ impl<T, E> Task<T, E> {
     /// How the task ended, if it has. Never blocks.
     #[inline]
     pub fn outcome(&self) -> Option<Outcome> {
-        let word = self.slot().load();
+        let word = self.slot().look();
         self.slot().observe(word);
         slot::outcome(word)
     }
@@ -314,12 +357,12 @@ impl<T, E> Task<T, E> {
     /// Blocks for at most `timeout` until the callback has returned, or will never run, and all it captured
     /// is gone. False: the wait timed out.
     pub fn released(&self, timeout: Duration) -> bool {
-        self.is_released() || self.slot().wait(Event::Released, clock::after(timeout))
+        self.is_released() || self.wait_event(Event::Released, timeout)
     }
 
     /// Whether the callback and all it captured are gone.
     pub fn is_released(&self) -> bool {
-        self.slot().load() & slot::RELEASED != 0
+        self.slot().look() & slot::RELEASED != 0
     }
 
     /// Calls `call` with the outcome: on the worker that ends the task, otherwise on a delivery thread; here and
@@ -339,7 +382,7 @@ impl<T, E> Task<T, E> {
 
     /// The answer of an ended task. The value moves out.
     #[inline]
-    fn take(&self) -> TaskResult<T, E> {
+    pub(crate) fn take(&self) -> TaskResult<T, E> {
         let word = self.slot().load();
         match slot::outcome(word) {
             Some(Outcome::Succeeded) if self.slot().take() => {
@@ -401,7 +444,7 @@ impl<T, E> fmt::Debug for Task<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
             .field("name", &self.name())
-            .field("outcome", &slot::outcome(self.slot().load()))
+            .field("outcome", &slot::outcome(self.slot().look()))
             .finish()
     }
 }
@@ -468,7 +511,13 @@ impl<T, E> Future for CancelOnDrop<T, E> {
 pub(crate) unsafe fn undo<C: Callback>(slot: NonNull<Slot>) -> C {
     // SAFETY: as the caller says.
     unsafe {
-        let callback = get::<C>(slot.as_ref());
+        let callback = if slot.as_ref().vtable().carries {
+            let Carrying { callback, carried } = get::<Carrying<C>>(slot.as_ref());
+            carry::let_go(carried);
+            callback
+        } else {
+            get::<C>(slot.as_ref())
+        };
         SlotRef::discard(slot);
         callback
     }

@@ -12,11 +12,12 @@
 //!    lock. So none is missed.
 //! 3. A task enters the wheel first and is marked TIMED second; if that shows that it is ending, it is taken out
 //!    again. Whoever ends a task marked TIMED takes it out. A task's `node` and the wheel change under the lock.
-//! 4. A task in the wheel fires at its due millisecond, rounded up: never early.
+//! 4. A task in the wheel fires at its due millisecond, rounded up: never early. A delayed task stands there from its submit
+//!    on, first for its start or its deadline, whichever comes first, then for its deadline.
 //!
 //! Lock order: the timer's lock is a leaf. What fires is ended after it is let go.
 
-use crate::clock::{self, MS, NEVER, NO_MILLIS};
+use crate::clock::{self, MS, Millis, NEVER, NO_MILLIS};
 use crate::end;
 use crate::error::Outcome;
 use crate::shared::Shared;
@@ -42,6 +43,25 @@ pub(crate) enum Event {
     Delivery,
     /// A worker could not be created: try again.
     Worker,
+    /// A delayed task for which the wheel had no place.
+    Start(SlotRef),
+    /// Show that this thread moves.
+    #[cfg(feature = "systemd")]
+    Beat,
+    /// Something whose time comes again and again.
+    Tick(Arc<dyn Ticking>),
+}
+
+/// Where an event stands.
+pub(crate) type EventKey = (u64, u64);
+
+/// What wants to be told when its time has come. Called on the timer thread: it runs no user code and never blocks.
+pub(crate) trait Ticking: Send + Sync {
+    /// The time it was planned for has come.
+    fn tick(self: Arc<Self>, shared: &Arc<Shared>);
+
+    /// The pool has been closed; it was planned for a time to come.
+    fn closed(self: Arc<Self>, shared: &Arc<Shared>);
 }
 
 pub(crate) struct Timer {
@@ -53,7 +73,7 @@ pub(crate) struct Timer {
 
 struct Inner {
     wheel: Wheel<SlotRef>,
-    events: BTreeMap<(u64, u64), Event>,
+    events: BTreeMap<EventKey, Event>,
     next: u64,
 }
 
@@ -88,10 +108,10 @@ impl Timer {
         }
     }
 
-    /// Plans an event.
-    pub(crate) fn at(&self, time: u64, event: Event) {
+    /// Plans an event; the key takes it back.
+    pub(crate) fn at(&self, time: u64, event: Event) -> Option<EventKey> {
         if time == NEVER {
-            return;
+            return None;
         }
         let mut inner = self.inner.lock();
         let key = (time, inner.next);
@@ -100,6 +120,25 @@ impl Timer {
         if inner.events.keys().next() == Some(&key) {
             self.changed.notify_one();
         }
+        Some(key)
+    }
+
+    /// Takes back an event, if it has not come.
+    pub(crate) fn forget(&self, key: EventKey) -> Option<Event> {
+        self.inner.lock().events.remove(&key)
+    }
+
+    /// The pool is closed: nothing ticks any more.
+    fn take_ticks(&self) -> Vec<Arc<dyn Ticking>> {
+        let mut ticks = Vec::new();
+        self.inner.lock().events.retain(|_, event| match event {
+            Event::Tick(tick) => {
+                ticks.push(tick.clone());
+                false
+            }
+            _ => true,
+        });
+        ticks
     }
 
     /// Takes an ending task out of the wheel, if it is there.
@@ -118,18 +157,64 @@ impl Timer {
 
     /// Puts a living task into the wheel.
     fn register(&self, task: &SlotRef) {
-        {
-            let mut inner = self.inner.lock();
-            if task.load() & TIMED != 0 || inner.wheel.len() >= MAX_NODES {
-                return;
-            }
-            let node = inner.wheel.insert(task.due(), task.clone());
-            task.set_node(node);
+        let inner = self.inner.lock();
+        if task.load() & TIMED == 0 && inner.wheel.len() < MAX_NODES {
+            self.enter(inner, task, task.due());
         }
+    }
+
+    /// A task that was queued is not to be started before `start`: it fires then, or at its deadline if that is earlier.
+    pub(crate) fn delay(&self, task: &SlotRef, start: Millis) {
+        let mut inner = self.inner.lock();
+        // A check may have entered it for its deadline.
+        let entered = (task.load() & TIMED != 0)
+            .then(|| task.node())
+            .filter(|node| *node != NO_NODE);
+        let before = entered.and_then(|node| inner.wheel.remove(node));
+        let at = start.min(task.due());
+        if inner.wheel.len() < MAX_NODES {
+            self.enter(inner, task, at);
+        } else {
+            task.set_node(NO_NODE);
+            let key = (clock::of_millis(at), inner.next);
+            inner.next += 1;
+            inner.events.insert(key, Event::Start(task.clone()));
+            self.changed.notify_one();
+        }
+        drop(before);
+    }
+
+    /// Its time has come: from now on it is its deadline that counts.
+    fn started(&self, task: &SlotRef) {
+        let inner = self.inner.lock();
+        if task.due() != NO_MILLIS && inner.wheel.len() < MAX_NODES {
+            self.enter(inner, task, task.due());
+        }
+    }
+
+    /// Puts a task into the wheel (invariant 3).
+    fn enter(&self, mut inner: MutexGuard<'_, Inner>, task: &SlotRef, at: Millis) {
+        let next = inner.wheel.next();
+        let node = inner.wheel.insert(at, task.clone());
+        task.set_node(node);
         let word = task.set(TIMED);
+        if inner.wheel.next() < next || next.is_none() {
+            self.changed.notify_one();
+        }
+        drop(inner);
         if slot::ended(word) || slot::state(word) == slot::FINISHING {
             self.remove(task);
         }
+    }
+
+    /// The tasks that are not to be started until after `time`.
+    pub(crate) fn starting_after(&self, time: u64) -> Vec<SlotRef> {
+        let inner = self.inner.lock();
+        // What stands there for its deadline fires at that.
+        let delayed = |at: Millis, task: &SlotRef| at != task.due() || at == NO_MILLIS;
+        let late = |at, task: &SlotRef| clock::of_millis(at) > time && delayed(at, task);
+        let found = inner.wheel.iter().filter(|(at, task)| late(*at, task));
+        found.map(|(_, task)| task.clone()).collect()
     }
 
     fn sleep<'a>(&'a self, inner: MutexGuard<'a, Inner>, now: u64) -> MutexGuard<'a, Inner> {
@@ -175,6 +260,7 @@ impl Timer {
 struct Due {
     tasks: Vec<SlotRef>,
     events: Vec<Event>,
+    ticks: Vec<Arc<dyn Ticking>>,
     check: bool,
 }
 
@@ -189,32 +275,47 @@ impl Due {
             if key.0 > now {
                 break;
             }
-            self.events.extend(inner.events.remove(&key));
+            match inner.events.remove(&key) {
+                Some(Event::Tick(tick)) => self.ticks.push(tick),
+                event => self.events.extend(event),
+            }
         }
         self.check = timer.next_check.load(Ordering::Relaxed) <= now;
         if self.check {
             // Invariant 1: first this, then look.
             timer.next_check.store(NEVER, Ordering::SeqCst);
         }
-        self.check || !self.tasks.is_empty() || !self.events.is_empty()
+        self.check || !self.tasks.is_empty() || !self.events.is_empty() || !self.ticks.is_empty()
     }
 
     /// Does it. True when the pool's end has been reached.
     fn act(&mut self, shared: &Arc<Shared>) -> bool {
         for task in self.tasks.drain(..) {
-            end::end(&task, Outcome::DeadlineExceeded, None);
-            shared.let_go(task);
+            fire(shared, task);
         }
         if self.check {
             full_fence();
             look_for_deadlines(shared);
+        }
+        // First what ticks: after the pool's end nothing is done any more.
+        for tick in self.ticks.drain(..) {
+            tick.tick(shared);
         }
         for event in self.events.drain(..) {
             match event {
                 Event::Overdue => shared.look_for_overdue(),
                 Event::Delivery => shared.check_delivery(),
                 Event::Worker => shared.retry_worker(),
+                Event::Start(task) => fire(shared, task),
+                #[cfg(feature = "systemd")]
+                Event::Beat => shared.beat(),
+                Event::Tick(tick) => tick.tick(shared),
                 Event::Progress => {
+                    if shared.queue.is_closed() {
+                        for tick in shared.timer.take_ticks() {
+                            tick.closed(shared);
+                        }
+                    }
                     if shared.check_progress() {
                         shared.finish();
                         return true;
@@ -245,13 +346,26 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     }
 }
 
+/// The time of a task has come: its deadline, or else its start.
+fn fire(shared: &Arc<Shared>, task: SlotRef) {
+    if clock::of_millis(task.due()) <= clock::now() {
+        end::end(&task, Outcome::DeadlineExceeded, None);
+    } else {
+        shared.timer.started(&task);
+        shared.start(&task);
+    }
+    shared.let_go(task);
+}
+
 /// Ends what is due, and enters into the wheel what is not: all tasks with a deadline not looked at before.
 pub(crate) fn look_for_deadlines(shared: &Arc<Shared>) {
     let mut found: Vec<SlotRef> = Vec::new();
-    while shared.queue.sweep_new(&mut found, |task| task.due() != NO_MILLIS) {
+    shared.each_lane(|lane| {
+        while lane.sweep_new(&mut found, |task| task.due() != NO_MILLIS) {
+            settle(shared, &mut found);
+        }
         settle(shared, &mut found);
-    }
-    settle(shared, &mut found);
+    });
     found.extend(shared.find_running().into_iter().map(|(task, _)| task));
     settle(shared, &mut found);
 }

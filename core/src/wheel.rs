@@ -45,6 +45,11 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// What is in it, and when it is due.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.nodes.iter().map(|(_, node)| (node.due, &node.what))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }

@@ -2,7 +2,7 @@
 //!
 //! Counts all threads of this program, so each measurement runs alone, and after a warm-up that fills what is recycled.
 
-use duly::{CancellationToken, Pool, Task};
+use duly::{CancellationToken, Carry, Pool, Task};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,5 +107,33 @@ fn p05_a_task_costs_no_allocation_but_its_own_data() {
     });
     count("an item of a map", 0.05, |_| {
         assert_eq!(pool.map(0..TASKS, |_| ()).chunk_size(250).count(), TASKS);
+    });
+    let (mut producer, mut consumer) = duly::spsc::ring(TASKS);
+    count("a value through a ring", 0.0, |_| {
+        for n in 0..TASKS / 2 {
+            producer.try_push(n).unwrap();
+            assert_eq!(consumer.try_pop(), Ok(n));
+        }
+        assert_eq!(producer.push_from(&mut (0..TASKS / 2)), TASKS / 2);
+        assert!(consumer.drain().eq(0..TASKS / 2));
+    });
+    struct Number;
+    impl Carry for Number {
+        type Captured = u64;
+        type Entered = ();
+        fn capture(&self) -> Option<u64> {
+            Some(1)
+        }
+        fn enter(&self, _: &u64) {}
+    }
+    let pool = Pool::builder()
+        .workers(2)
+        .capacity(TASKS)
+        .context(Number)
+        .build()
+        .unwrap();
+    count("with a context", 1.01, |tasks| {
+        tasks.extend((0..TASKS).map(|_| pool.spawn(|| ()).unwrap()));
+        wait(tasks);
     });
 }

@@ -4,13 +4,15 @@
 mod support;
 
 use duly::{CancellationToken, Outcome, Pool, TaskError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::*;
 
 #[test]
 fn p02_answers_at_the_deadline_while_the_callback_sleeps_loops_or_ignores_it() {
     let pool = Pool::builder().workers(3).build().unwrap();
-    let gate = Gate::new();
+    let (gate, answered) = (Gate::new(), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let sleeps = {
         let gate = gate.clone();
@@ -19,7 +21,10 @@ fn p02_answers_at_the_deadline_while_the_callback_sleeps_loops_or_ignores_it() {
     let loops = pool
         .options()
         .timeout(ms(50))
-        .spawn(move || while began.elapsed() < ms(200) {})
+        .spawn({
+            let answered = answered.clone();
+            move || while !answered.load(Ordering::SeqCst) {}
+        })
         .unwrap();
     for task in [&sleeps, &loops] {
         match task.wait() {
@@ -27,8 +32,10 @@ fn p02_answers_at_the_deadline_while_the_callback_sleeps_loops_or_ignores_it() {
             other => panic!("{other:?}"),
         }
         assert!(began.elapsed() >= ms(50), "early");
-        assert!(began.elapsed() < ms(190), "late: {:?}", began.elapsed());
     }
+    // Neither has come back.
+    assert!(!sleeps.is_released() && !loops.is_released());
+    answered.store(true, Ordering::SeqCst);
     gate.open();
     assert!(sleeps.released(LONG) && loops.released(LONG));
     end(&pool);
@@ -145,11 +152,24 @@ fn p02_a_tokens_deadline_is_its_tasks_deadline() {
         .unwrap();
     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     assert!(
-        began.elapsed() >= ms(30) && began.elapsed() < ms(300),
+        began.elapsed() >= ms(30) && began.elapsed() < ms(5000),
         "{:?}",
         began.elapsed()
     );
     assert!(token.is_cancelled());
+    gate.open();
+    end(&pool);
+}
+
+#[test]
+fn p02_a_deadline_wakes_a_timer_that_sleeps() {
+    let (pool, gate, _stuck) = stuck_pool(Pool::builder().max_replacements(0), 1);
+    for _ in 0..3 {
+        // Long enough for the timer to have gone to sleep, on most machines each time.
+        std::thread::sleep(ms(100));
+        let task = pool.options().timeout(ms(30)).spawn(|| ()).unwrap();
+        assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+    }
     gate.open();
     end(&pool);
 }
@@ -192,6 +212,31 @@ fn p02_what_a_callback_submits_inherits_its_token_and_the_rest_of_its_deadline()
     assert_eq!(parent.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
     gate.open();
     assert!(free.wait().unwrap().is_none(), "detached: no deadline");
+    end(&pool);
+}
+
+#[test]
+fn p02_the_current_token_is_that_of_the_callback_and_of_nobody_else() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    assert!(CancellationToken::current().is_none());
+    let (send, receive) = std::sync::mpsc::channel();
+    let task = pool
+        .submit(move |ctx| {
+            send.send(CancellationToken::current()).unwrap();
+            while ctx.check().is_ok() {
+                ctx.sleep(ms(1)).ok();
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    let inside = receive
+        .recv_timeout(LONG)
+        .unwrap()
+        .expect("inside a callback there is one");
+    assert!(!inside.is_cancelled());
+    task.cancel();
+    assert!(inside.is_cancelled());
+    assert!(CancellationToken::current().is_none());
     end(&pool);
 }
 
@@ -409,7 +454,7 @@ fn p02_who_waits_for_a_token_is_woken_by_its_guard_and_by_its_deadline() {
     assert!(!kept.is_cancelled(), "disarmed");
     // Nobody calls: the deadline alone.
     let began = Instant::now();
-    let late = CancellationToken::with_timeout(ms(30));
+    let late = CancellationToken::with_timeout(ms(300));
     for wait in [
         (|token: &CancellationToken| token.wait(None)) as fn(&CancellationToken) -> bool,
         |token| {
@@ -423,7 +468,7 @@ fn p02_who_waits_for_a_token_is_woken_by_its_guard_and_by_its_deadline() {
     for _ in 0..2 {
         assert_eq!(told.recv_timeout(LONG), Ok(true), "woken by the deadline");
     }
-    assert!(began.elapsed() >= ms(30), "early");
+    assert!(began.elapsed() >= ms(300), "early");
 }
 
 #[test]

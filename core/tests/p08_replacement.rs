@@ -3,7 +3,7 @@
 
 mod support;
 
-use duly::{Outcome, Pool, Worker};
+use duly::{Outcome, Overflow, Pool, Worker};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use support::*;
@@ -223,5 +223,125 @@ fn p08_a_place_for_a_replacement_that_comes_free_is_used() {
     assert_eq!(pool.options().timeout(LONG).spawn(|| 4).unwrap().wait().unwrap(), 4);
     second_gate.open();
     assert!(second.released(LONG));
+    end(&pool);
+}
+
+/// A callback that submits to its own full pool runs the second task itself, which gets stuck: what its worker is then.
+fn stuck_inside_another(pool: &Pool, gate: &Gate) -> (duly::Task<()>, mpsc::Receiver<duly::Task<u32>>) {
+    let (give, take) = mpsc::channel();
+    let (inner, gate) = (pool.clone(), gate.clone());
+    let outer = pool.spawn(move || {
+        give.send(inner.spawn(|| 7).unwrap()).unwrap();
+        let stuck = inner.options().label("stuck inside").timeout(ms(30));
+        stuck.spawn(move || gate.pass()).unwrap();
+    });
+    (outer.unwrap(), take)
+}
+
+#[test]
+fn p08_a_worker_that_runs_another_task_inside_its_callback_is_replaced_when_that_is_overdue() {
+    let pool = Pool::builder()
+        .workers(1)
+        .capacity(1)
+        .overflow(Overflow::CallerRuns)
+        .replace_after(ms(20))
+        .max_replacements(1)
+        .build()
+        .unwrap();
+    let gate = Gate::new();
+    let (outer, take) = stuck_inside_another(&pool, &gate);
+    let queued = take.recv_timeout(LONG).unwrap();
+    assert_eq!(
+        queued
+            .wait_timeout(LONG)
+            .expect("nobody takes the worker's place")
+            .unwrap(),
+        7
+    );
+    assert_eq!(pool.stats().replaced, 1);
+    let leaks = pool.leaks();
+    let labels: Vec<_> = leaks.iter().filter_map(|leak| leak.name.label()).collect();
+    assert_eq!(labels, ["stuck inside"]);
+    assert_eq!(
+        (pool.stats().overdue, pool.stats().stalled, outer.outcome()),
+        (1, 0, None)
+    );
+    gate.open();
+    assert!(outer.wait_timeout(LONG).is_some());
+    eventually("the surplus thread ends", || pool.stats().workers == 1);
+    // The allowance came back.
+    let again = block(&pool, &Gate::new(), "again");
+    eventually("it is replaced", || pool.stats().replaced == 2);
+    drop(again);
+    let report = pool.shutdown(ms(10)).unwrap();
+    assert_eq!(report.threads_left, 1, "{report}");
+}
+
+#[test]
+fn p08_without_a_replacement_left_for_it_the_pool_is_stalled() {
+    for waits in [false, true] {
+        let pool = Pool::builder()
+            .workers(1)
+            .capacity(if waits { 8 } else { 1 })
+            .overflow(Overflow::CallerRuns)
+            .replace_after(ms(20))
+            .max_replacements(0)
+            .build()
+            .unwrap();
+        let gate = Gate::new();
+        let (outer, queued) = if waits {
+            // Past the limit of replacements, it runs what it waits for.
+            let (inner, hold) = (pool.clone(), gate.clone());
+            let outer = pool.spawn(move || {
+                let stuck = inner.options().label("stuck inside").timeout(ms(30));
+                let stuck = stuck.spawn(move || hold.pass()).unwrap();
+                let _ = stuck.wait();
+            });
+            gate.arrived(1);
+            (outer.unwrap(), pool.spawn(|| 7).unwrap())
+        } else {
+            let (outer, take) = stuck_inside_another(&pool, &gate);
+            (outer, take.recv_timeout(LONG).unwrap())
+        };
+        eventually("it is stalled", || pool.stats().stalled == 1);
+        assert_eq!((queued.outcome(), pool.stats().replaced), (None, 0), "{waits}");
+        gate.open();
+        assert!(outer.wait_timeout(LONG).is_some());
+        assert_eq!(queued.wait_timeout(LONG).expect("it goes on").unwrap(), 7);
+        end(&pool);
+    }
+}
+
+#[test]
+fn p08_a_stuck_caller_from_outside_is_no_stuck_worker() {
+    let pool = Pool::builder()
+        .workers(2)
+        .capacity(1)
+        .overflow(Overflow::CallerRuns)
+        .replace_after(ms(10))
+        .max_replacements(0)
+        .build()
+        .unwrap();
+    let (gate, busy, outside) = (Gate::new(), Gate::new(), Gate::new());
+    let stuck = block(&pool, &gate, "stuck");
+    let hold = busy.clone();
+    let running = pool.spawn(move || hold.pass()).unwrap();
+    busy.arrived(1);
+    let queued = pool.spawn(|| 7).unwrap();
+    let (inner, hold) = (pool.clone(), outside.clone());
+    let caller = std::thread::spawn(move || {
+        let late = inner.options().timeout(ms(10));
+        late.spawn(move || hold.pass()).unwrap();
+    });
+    eventually("two are overdue", || pool.stats().overdue == 2);
+    // Time enough to be told.
+    std::thread::sleep(ms(100));
+    assert_eq!(pool.stats().stalled, 0, "one worker's callback is like any other");
+    outside.open();
+    caller.join().unwrap();
+    busy.open();
+    gate.open();
+    assert_eq!(queued.wait_timeout(LONG).unwrap().unwrap(), 7);
+    drop((stuck, running));
     end(&pool);
 }

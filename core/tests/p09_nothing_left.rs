@@ -68,13 +68,16 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     let began = Instant::now();
     let report = pool.shutdown(ms(100)).unwrap();
     assert!(
-        began.elapsed() >= ms(100) && began.elapsed() < ms(1000),
+        began.elapsed() >= ms(100) && began.elapsed() < LONG / 2,
         "{:?}",
         began.elapsed()
     );
     assert!(!report.drained);
     assert_eq!(report.abandoned.len(), 4, "{report}");
-    assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
+    // It is given 20 ms, which injected delays may use up.
+    if !cfg!(duly_delays) {
+        assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
+    }
     let mut named: Vec<_> = report.stuck.iter().filter_map(|task| task.name.label()).collect();
     named.sort_unstable();
     assert_eq!(named, ["stuck-0", "stuck-1"], "who is left is named: {report}");
@@ -101,6 +104,28 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     assert!(stuck.iter().all(|task| task.released(LONG)));
     eventually("the last threads end", || threads_named("p09s").is_empty());
     assert!(pool.leaks().is_empty());
+}
+
+#[test]
+fn p09_a_place_that_was_given_stands_in_for_the_line_of_the_call() {
+    let pool = Pool::builder().workers(1).build().unwrap();
+    let gate = Gate::new();
+    let names = |how: duly::Options<'_>| {
+        let gate = gate.clone();
+        how.spawn(move || gate.pass()).unwrap().name()
+    };
+    let both = names(pool.options().submitted_at("main.c:7").label("upload"));
+    assert_eq!((both.label(), both.place()), (Some("upload"), Some("main.c:7")));
+    assert_eq!(both.to_string(), "task `upload` (submitted at main.c:7)");
+    let placed = names(pool.options().submitted_at("main.c:8"));
+    assert_eq!((placed.label(), placed.place()), (None, Some("main.c:8")));
+    assert!(placed.to_string().ends_with("(submitted at main.c:8)"), "{placed}");
+    assert!(placed.to_string().contains(placed.callback()), "{placed}");
+    let plain = names(pool.options().label("plain"));
+    assert_eq!((plain.label(), plain.place()), (Some("plain"), None));
+    assert!(plain.to_string().contains("p09_nothing_left.rs:"), "{plain}");
+    gate.open();
+    assert!(pool.shutdown(LONG).unwrap().drained);
 }
 
 #[test]
@@ -132,12 +157,12 @@ fn p09_shutdown_twice_and_by_several_at_once() {
 #[test]
 fn p09_dropping_the_last_handle_never_blocks_and_drains_in_the_background() {
     let pool = Pool::builder().name("p09d").workers(1).build().unwrap();
-    let done = Arc::new(AtomicUsize::new(0));
+    let (done, gate) = (Arc::new(AtomicUsize::new(0)), Gate::new());
     let tasks: Vec<_> = (0..50)
         .map(|_| {
-            let done = done.clone();
+            let (done, gate) = (done.clone(), gate.clone());
             pool.spawn(move || {
-                std::thread::sleep(ms(1));
+                gate.pass();
                 done.fetch_add(1, Ordering::SeqCst);
             })
             .unwrap()
@@ -146,9 +171,13 @@ fn p09_dropping_the_last_handle_never_blocks_and_drains_in_the_background() {
     let other = pool.clone();
     drop(pool);
     assert!(!other.is_closed(), "a handle is left");
-    let began = Instant::now();
     drop(other);
-    assert!(began.elapsed() < ms(40), "{:?}", began.elapsed());
+    // Otherwise it waits until they are abandoned.
+    assert!(
+        tasks.iter().all(|task| task.outcome().is_none()),
+        "it waits for none of them"
+    );
+    gate.open();
     for task in &tasks {
         assert_eq!(task.wait_outcome(LONG), Some(Outcome::Succeeded));
     }
@@ -519,7 +548,7 @@ fn p13_a_snapshot_never_waits_for_a_stuck_worker() {
         assert_eq!(pool.running().len(), 4);
         assert_eq!(pool.stats().running, 4);
     }
-    assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
     gate.open();
     end(&pool);
 }

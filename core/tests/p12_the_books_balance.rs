@@ -3,7 +3,7 @@
 
 mod support;
 
-use duly::{BuildError, CancelReason, Outcome, Overflow, Pool, SubmitErrorKind, TaskError, Threads};
+use duly::{BuildError, CancelReason, Outcome, Overflow, Pool, SubmitErrorKind, TaskError};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use support::*;
@@ -134,7 +134,7 @@ fn p12_refusals_are_counted_apart() {
 
 #[test]
 fn p16_options_out_of_range_are_refused_and_named() {
-    let cases: [(duly::PoolBuilder, &str); 8] = [
+    let cases: [(duly::PoolBuilder, &str); 7] = [
         (Pool::builder().workers(0), "workers"),
         (Pool::builder().workers(usize::MAX), "workers"),
         (Pool::builder().capacity(0), "capacity"),
@@ -142,7 +142,6 @@ fn p16_options_out_of_range_are_refused_and_named() {
         (Pool::builder().max_replacements(usize::MAX), "max_replacements"),
         (Pool::builder().name("nul\0"), "name"),
         (Pool::builder().stack_size(1 << 46), "stack_size"),
-        (Pool::builder().threads(Threads::Host).spawner(|_| Ok(())), "spawner"),
     ];
     for (builder, option) in cases {
         match builder.build() {

@@ -33,6 +33,7 @@ enum Step {
         ending: Ending,
         token: Option<usize>,
         far: bool,
+        overflow: Option<Overflow>,
     },
     /// With a deadline that passes while the step waits for it.
     SubmitLate {
@@ -60,8 +61,18 @@ struct Program {
 fn programs() -> impl Strategy<Value = Program> {
     let ending = prop_oneof![3 => Just(Ending::Succeed), 1 => Just(Ending::Fail), 1 => Just(Ending::Panic)];
     let token = || prop::option::weighted(0.5, any::<usize>());
+    let overflow = || {
+        prop_oneof![
+            Just(Overflow::Block),
+            Just(Overflow::Reject),
+            Just(Overflow::DropNewest),
+            Just(Overflow::DropOldest)
+        ]
+    };
+    let named = prop_oneof![4 => overflow(), 1 => Just(Overflow::CallerRuns)];
     let step = prop_oneof![
-        12 => (ending, token(), any::<bool>()).prop_map(|(ending, token, far)| Step::Submit { ending, token, far }),
+        12 => (ending, token(), any::<bool>(), prop::option::weighted(0.2, named))
+            .prop_map(|(ending, token, far, overflow)| Step::Submit { ending, token, far, overflow }),
         2 => (token(), prop_oneof![Just(0), Just(3)]).prop_map(|(token, millis)| Step::SubmitLate { token, millis }),
         7 => any::<usize>().prop_map(Step::Finish),
         4 => any::<usize>().prop_map(Step::Cancel),
@@ -70,17 +81,11 @@ fn programs() -> impl Strategy<Value = Program> {
         3 => any::<usize>().prop_map(Step::Wait),
         2 => any::<usize>().prop_map(Step::DropHandle),
     ];
-    let overflow = prop_oneof![
-        Just(Overflow::Block),
-        Just(Overflow::Reject),
-        Just(Overflow::DropNewest),
-        Just(Overflow::DropOldest)
-    ];
     let close = prop::option::weighted(0.2, any::<prop::sample::Index>());
     (
         1..3usize,
         1..5usize,
-        overflow,
+        overflow(),
         prop::collection::vec(step, 1..40),
         close,
         any::<bool>(),
@@ -187,7 +192,7 @@ impl Run {
     }
 
     /// What a submit should answer: `Ok` where the task is accepted, with whether it is shed at once.
-    fn expect_submit(&mut self, token: Option<usize>) -> Result<bool, SubmitErrorKind> {
+    fn expect_submit(&mut self, token: Option<usize>, overflow: Option<Overflow>) -> Result<bool, SubmitErrorKind> {
         if token.is_some_and(|token| self.tokens[token].cancelled) {
             return Err(SubmitErrorKind::Cancelled);
         }
@@ -197,7 +202,7 @@ impl Run {
         if self.queue.len() < self.program.capacity {
             return Ok(false);
         }
-        match self.program.overflow {
+        match overflow.unwrap_or(self.program.overflow) {
             Overflow::DropNewest => Ok(true),
             Overflow::DropOldest => {
                 let oldest = self.queue.pop_front().expect("a full queue has an oldest");
@@ -208,9 +213,15 @@ impl Run {
         }
     }
 
-    fn submit(&mut self, ending: Ending, token: Option<usize>, timeout: Option<Duration>) -> Option<usize> {
+    fn submit(
+        &mut self,
+        ending: Ending,
+        token: Option<usize>,
+        timeout: Option<Duration>,
+        overflow: Option<Overflow>,
+    ) -> Option<usize> {
         let index = self.tasks.len();
-        let expected = self.expect_submit(token);
+        let expected = self.expect_submit(token, overflow);
         let gate = Gate::new();
         self.probes += 1;
         let (probe, pass, seen) = (self.drops.probe(), gate.clone(), self.seen.clone());
@@ -220,6 +231,9 @@ impl Run {
         }
         if let Some(timeout) = timeout {
             options = options.timeout(timeout);
+        }
+        if let Some(overflow) = overflow {
+            options = options.overflow(overflow);
         }
         let submitted = options.try_submit(move |_| {
             let _probe = probe;
@@ -307,13 +321,18 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Submit { ending, token, far } => {
+            Step::Submit {
+                ending,
+                token,
+                far,
+                overflow,
+            } => {
                 let token = self.token(token);
-                self.submit(ending, token, far.then_some(LONG * 100));
+                self.submit(ending, token, far.then_some(LONG * 100), overflow);
             }
             Step::SubmitLate { token, millis } => {
                 let token = self.token(token);
-                if let Some(index) = self.submit(Ending::Succeed, token, Some(ms(millis)))
+                if let Some(index) = self.submit(Ending::Succeed, token, Some(ms(millis)), None)
                     && self.tasks[index].state == State::Queued
                 {
                     let task = self.tasks[index].handle.as_ref().expect("just made");

@@ -8,7 +8,14 @@ use duly::{CancelReason, CancellationToken, Outcome, Task, TaskError};
 
 use crate::block_on::block_on;
 use crate::check::{counters, part, same, same_if, same_labels, settle, threads_named};
+use crate::children;
+use crate::flights;
+use crate::periodic;
 use crate::pools::{build, shut_down};
+use crate::queues;
+use crate::several::{grouped, waited_for_several};
+use crate::starts;
+use crate::streams;
 use crate::submit::{run_and_answer, submit};
 use crate::table::{Act, Count, Decided, Labels, Look, Step, TokenState, Wait, Waited, YesNo};
 use crate::world::{Failure, START, Verdict, World, lock, ms, poll};
@@ -47,6 +54,27 @@ pub(crate) fn act(step: &Step, world: &Arc<World>) -> Verdict {
             let hooks = world.pool(&of.pool)?.hooks;
             settle(|| same("the number of calls", hooks.count(of.hook), of.count))
         }
+        Act::Queue(_)
+        | Act::SetQueue(_)
+        | Act::QueueStats(_)
+        | Act::PauseQueue(_)
+        | Act::ResumeQueue(_)
+        | Act::PausePool(_)
+        | Act::ResumePool(_)
+        | Act::SetWorkers(_) => queues::act(&step.act, world),
+        Act::Every(_)
+        | Act::PeriodicStats(_)
+        | Act::CancelPeriodic(_)
+        | Act::WaitPeriodic(_)
+        | Act::DropPeriodic { .. } => periodic::act(step, world),
+        Act::Stream(_) | Act::Next(_) | Act::Pulled(_) | Act::DropStream { .. } => streams::act(&step.act, world),
+        Act::Flight(_) | Act::Call(_) | Act::Answer(_) | Act::Leave { .. } => flights::act(step, world),
+        Act::ShutDownOn(_) | Act::CancelOn(_) | Act::Raise { .. } | Act::Closed(_) => {
+            children::signals(&step.act, world)
+        }
+        Act::Fork {} => Err("the child to fork is missing".to_owned()),
+        Act::Order(expected) => starts::order(expected, world),
+        Act::Share(expected) => starts::share(expected, world),
         Act::Submit(_) | Act::TrySubmit(_) | Act::SubmitAsync(_) => submit(step, world),
         Act::Run(run) => run_and_answer(run, step, world),
         Act::Wait(wait) => {
@@ -127,6 +155,8 @@ pub(crate) fn act(step: &Step, world: &Arc<World>) -> Verdict {
             let cause = poll(START, || *lock(&record.cause)).ok_or("the callback was told nothing")?;
             same("the cause", cause, expect.as_str())
         }
+        Act::Group(_) | Act::GroupWait(_) | Act::DropGroup { .. } => grouped(&step.act, world),
+        Act::WaitAny(_) | Act::WaitAll(_) => waited_for_several(&step.act, world),
         Act::Open { gate } => {
             world.gate(gate).open();
             Ok(())
@@ -139,7 +169,7 @@ pub(crate) fn act(step: &Step, world: &Arc<World>) -> Verdict {
             thread::sleep(ms(*span));
             Ok(())
         }
-        Act::Join {} => Err("the thread to join is missing".to_owned()),
+        Act::Join {} => Err("the thread or child to join is missing".to_owned()),
         Act::Token {
             token,
             parent,
@@ -205,7 +235,12 @@ pub(crate) fn waited(
         }
         Err(TaskError::Panicked(panic)) => part("the message", panic.message(), wait.message.as_deref())?,
         Err(TaskError::Cancelled(cancelled)) => {
-            same_if("the reason", cancelled.reason().to_string(), wait.reason.clone())?;
+            let reason = match cancelled.reason() {
+                // Its number is the machine's.
+                CancelReason::Signal(_) => "signal".to_owned(),
+                reason => reason.to_string(),
+            };
+            same_if("the reason", reason, wait.reason.clone())?;
         }
         Err(_) => {}
     }

@@ -15,11 +15,16 @@ impl Wake for Unpark {
     }
 }
 
+/// Wakes the thread that calls this.
+pub(crate) fn this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
 /// The future's output, or `None` when it has not come in time.
 pub(crate) fn block_on<F: Future>(future: F, at_most: Duration) -> Option<F::Output> {
     let until = Instant::now() + at_most;
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = this_thread();
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {

@@ -2,15 +2,98 @@
 //!
 //! Keeps true: each counts its start first and holds captured data that counts its own release.
 
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use duly::{Context, Interrupted};
+use serde::Deserialize;
 
-use crate::table::{AtGate, Callback, Inner, Nothing, Plain};
+use crate::words::Inner;
 use crate::world::{Captured, Failure, Record, World, lock};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "run", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Callback {
+    Return(Plain),
+    Fail {
+        #[serde(default = "Callback::default_code")]
+        code: i32,
+        #[serde(default = "Callback::default_failure")]
+        message: String,
+    },
+    Panic {
+        #[serde(default = "Callback::default_panic")]
+        message: String,
+    },
+    Sleep {
+        ms: u64,
+        #[serde(default)]
+        value: i64,
+    },
+    Block(AtGate),
+    Poll(Plain),
+    Hook(AtGate),
+    TimeLeft(Nothing),
+    Submit {
+        inner: String,
+        #[serde(default)]
+        inner_run: Inner,
+        #[serde(default)]
+        inner_detached: bool,
+        #[serde(default)]
+        value: i64,
+        gate: Option<String>,
+        ms: Option<u64>,
+    },
+    Wait {
+        target: String,
+    },
+    Cancel {
+        target: String,
+    },
+    Close(Nothing),
+    Shutdown {
+        #[serde(default = "Callback::default_drain")]
+        ms: u64,
+    },
+    Stats(Nothing),
+    Null(Nothing),
+}
+
+impl Callback {
+    fn default_code() -> i32 {
+        1
+    }
+    fn default_failure() -> String {
+        "failed".to_owned()
+    }
+    fn default_panic() -> String {
+        "panicked".to_owned()
+    }
+    fn default_drain() -> u64 {
+        1000
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plain {
+    #[serde(default)]
+    pub(crate) value: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AtGate {
+    pub(crate) gate: String,
+    #[serde(default)]
+    pub(crate) value: i64,
+}
 
 /// What a callback returns for "none" where it counts milliseconds.
 const NONE: i64 = (1 << 31) - 1;
@@ -25,8 +108,23 @@ pub(crate) fn make(
     let world = Arc::downgrade(world);
     move |context: &Context| {
         let captured = captured;
-        captured.0.starts.fetch_add(1, SeqCst);
+        captured.0.started();
         call(callback, context, &captured.0, &world)
+    }
+}
+
+/// The same for a callback that is called again and again.
+pub(crate) fn make_again(
+    callback: Callback,
+    record: &Arc<Record>,
+    world: &Arc<World>,
+) -> impl Fn(&Context) -> Result<i64, Failure> + Send + Sync + 'static {
+    let captured = Captured(record.clone());
+    let world = Arc::downgrade(world);
+    move |context: &Context| {
+        let captured = &captured;
+        captured.0.started();
+        call(callback.clone(), context, &captured.0, &world)
     }
 }
 

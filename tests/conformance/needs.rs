@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::table::{Act, Callback, Case, Inner, OddTimeout, Setup, Step, Waited};
+use crate::queues::Unlimited;
+use crate::table::{
+    Act, Built, Callback, Case, EveryEnd, Inner, OddTimeout, Overflow, Setup, Step, Submitted, Told, Waited,
+};
 
 /// The counters of a report beyond the books are the business of `stats`.
 const BOOKS: &[&str] = crate::table::COUNTERS.split_at(10).0;
@@ -12,7 +15,20 @@ const BOOKS: &[&str] = crate::table::COUNTERS.split_at(10).0;
 /// Every word the case stands under.
 pub(crate) fn of(case: &Case) -> BTreeSet<&'static str> {
     let mut words = BTreeSet::from(["shutdown"]);
+    let in_child = |step: &&Step| step.common.child.is_some();
+    let own: BTreeSet<&str> = case
+        .steps
+        .iter()
+        .filter(in_child)
+        .filter_map(|step| match &step.act {
+            Act::Pool(setup) => Some(&*setup.pool),
+            _ => None,
+        })
+        .collect();
     for step in &case.steps {
+        if in_child(&step) && refused_as_inherited(step, &own) {
+            words.insert("fork_refuses");
+        }
         act(step, &mut words);
         if let Some(callback) = &step.callback {
             words.extend(of_callback(callback));
@@ -26,8 +42,44 @@ pub(crate) fn of(case: &Case) -> BTreeSet<&'static str> {
                 words.insert("detached");
             }
         }
+        if let Act::SubmitAsync(submit) = &step.act
+            && match submit.overflow {
+                Some(own) => matches!(own, Overflow::CallerRuns),
+                None => runs_by_caller(case, &submit.pool),
+            }
+        {
+            words.insert("async_refuses");
+        }
+    }
+    // Nothing was named before: a child need not inherit anything.
+    if case.set_up == 0 && matches!(case.steps.first(), Some(first) if matches!(first.act, Act::Fork {})) {
+        words.remove("fork");
+        words.insert("child");
     }
     words
+}
+
+/// Whether this pool of the case has the caller run what finds no room.
+fn runs_by_caller(case: &Case, pool: &str) -> bool {
+    case.steps.iter().any(|step| match &step.act {
+        Act::Pool(setup) => setup.pool == pool && matches!(setup.overflow, Some(Overflow::CallerRuns)),
+        _ => false,
+    })
+}
+
+/// In a child: whether what it has inherited is shut down.
+fn refused_as_inherited(step: &Step, own: &BTreeSet<&str>) -> bool {
+    match &step.act {
+        Act::Submit(submit) | Act::TrySubmit(submit) | Act::SubmitAsync(submit) => {
+            submit.expect == Submitted::ShutDown && !own.contains(&*submit.pool)
+        }
+        Act::Queue(new) => new.expect == Built::ShutDown && !own.contains(&*new.pool),
+        Act::SetWorkers(set) => set.expect == Built::ShutDown && !own.contains(&*set.pool),
+        Act::Every(every) => every.expect == Submitted::ShutDown && !own.contains(&*every.pool),
+        Act::WaitPeriodic(wait) => wait.expect == EveryEnd::ShutDown,
+        Act::Answer(answer) => answer.expect == Told::ShutDown,
+        _ => false,
+    }
 }
 
 fn act(step: &Step, words: &mut BTreeSet<&'static str>) {
@@ -56,7 +108,12 @@ fn act(step: &Step, words: &mut BTreeSet<&'static str>) {
             need(submit.timeout == Some(OddTimeout::Negative), "negative_timeout");
             need(submit.timeout == Some(OddTimeout::Longest), "longest_timeout");
             need(submit.token.is_some(), "token");
+            need(submit.group.is_some(), "group");
             need(submit.submit_timeout_ms.is_some(), "submit_timeout");
+            need(submit.queue.is_some(), "queues");
+            need(submit.key.is_some(), "keys");
+            need(submit.delay_ms.is_some(), "delay");
+            need(submit.overflow.is_some(), "own_overflow");
         }
         Act::Run(run) => {
             need(true, "run");
@@ -71,6 +128,70 @@ fn act(step: &Step, words: &mut BTreeSet<&'static str>) {
             need(wait.expect == Waited::Taken, "moves");
             need(wait.reason.is_some(), "reason");
         }
+        Act::Queue(new) => {
+            need(true, "queues");
+            need(new.overflow.is_some(), "overflow");
+            need(new.max_blocked_producers.is_some(), "blocked_producers");
+            need(new.key_limit.is_some() || new.key_capacity.is_some(), "keys");
+            let zero = [new.capacity, new.limit, new.key_limit, new.key_capacity].contains(&Some(0));
+            need(zero || new.weight == Some(0), "explicit_zero");
+        }
+        Act::SetQueue(set) => {
+            need(true, "queues");
+            let no = |which| set.unlimited.contains(&which);
+            need(set.key_limit.is_some() || no(Unlimited::KeyLimit), "keys");
+            need(set.key_capacity.is_some() || no(Unlimited::KeyCapacity), "keys");
+            let zero = [set.capacity, set.limit, set.key_limit, set.key_capacity].contains(&Some(0));
+            need(zero || set.weight == Some(0), "explicit_zero");
+        }
+        Act::QueueStats(_) => need(true, "queues"),
+        Act::PauseQueue(_) | Act::ResumeQueue(_) => {
+            need(true, "pause");
+            need(true, "queues");
+        }
+        Act::PausePool(_) | Act::ResumePool(_) => need(true, "pause"),
+        Act::SetWorkers(set) => {
+            need(true, "set_workers");
+            need(set.count == 0, "explicit_zero");
+        }
+        Act::Every(every) => {
+            need(true, "periodic");
+            need(every.label.is_some(), "label");
+            need(every.timeout_ms.is_some(), "timeout");
+            need(every.token.is_some(), "token");
+            need(every.queue.is_some(), "queues");
+            need(every.delay_ms.is_some(), "delay");
+        }
+        Act::PeriodicStats(_) | Act::CancelPeriodic(_) | Act::WaitPeriodic(_) | Act::DropPeriodic { .. } => {
+            need(true, "periodic");
+        }
+        Act::Order(_) | Act::Share(_) => {}
+        Act::Stream(stream) => {
+            need(true, "stream");
+            need(stream.label.is_some(), "label");
+            need(stream.timeout_ms.is_some(), "timeout");
+            need(stream.token.is_some(), "token");
+            need(stream.queue.is_some(), "queues");
+        }
+        Act::Next(_) | Act::Pulled(_) | Act::DropStream { .. } => need(true, "stream"),
+        Act::Flight(flight) => {
+            need(true, "single_flight");
+            let options = flight.handovers.is_some() || flight.retry_failed.is_some() || flight.timeout_ms.is_some();
+            need(options, "flight_options");
+        }
+        Act::Call(call) => {
+            need(true, "single_flight");
+            need(call.timeout_ms.is_some(), "timeout");
+            need(call.token.is_some(), "token");
+        }
+        Act::Answer(_) | Act::Leave { .. } => need(true, "single_flight"),
+        Act::Fork {} => need(true, "fork"),
+        Act::ShutDownOn(_) | Act::Raise { .. } => need(true, "signals"),
+        Act::CancelOn(_) => {
+            need(true, "signals");
+            need(true, "token");
+        }
+        Act::Closed(_) => need(true, "close"),
         Act::Outcome { .. } => need(true, "outcome"),
         Act::Cancel { reason, .. } => {
             need(true, "cancel");
@@ -82,6 +203,8 @@ fn act(step: &Step, words: &mut BTreeSet<&'static str>) {
         Act::Drops(_) => need(true, "drops"),
         Act::Cause { .. } => need(true, "cause"),
         Act::Token { .. } | Act::CancelToken { .. } | Act::TokenState { .. } => need(true, "token"),
+        Act::Group(_) | Act::GroupWait(_) | Act::DropGroup { .. } => need(true, "group"),
+        Act::WaitAny(_) | Act::WaitAll(_) => need(true, "wait_several"),
         Act::AwaitStart(_) | Act::Started(_) => {}
         Act::Open { .. } | Act::Mark { .. } | Act::Pause { .. } | Act::Join {} => {}
     }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::table::{Act, COUNTERS, Case, Common, Step};
 
 /// The fields that every step may have.
-const COMMON_FIELDS: [&str; 5] = ["at_least_ms", "at_most_ms", "since", "times", "thread"];
+const COMMON_FIELDS: [&str; 6] = ["at_least_ms", "at_most_ms", "since", "times", "thread", "child"];
 
 /// The fields that belong to a callback, wherever they stand.
 const CALLBACK_FIELDS: [&str; 10] = [
@@ -52,13 +52,22 @@ pub(crate) struct Verbs {
     pub(crate) verbs: BTreeMap<String, String>,
     pub(crate) rust: BTreeMap<String, String>,
     pub(crate) c: BTreeMap<String, String>,
+    pub(crate) cpp: BTreeMap<String, String>,
     pub(crate) python: BTreeMap<String, String>,
+    pub(crate) go: BTreeMap<String, String>,
 }
 
 impl Verbs {
     pub(crate) fn read(path: &Path) -> Result<Verbs, String> {
         let verbs: Verbs = toml::from_str(&text(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
-        for (language, lacks) in [("rust", &verbs.rust), ("c", &verbs.c), ("python", &verbs.python)] {
+        let languages = [
+            ("rust", &verbs.rust),
+            ("c", &verbs.c),
+            ("cpp", &verbs.cpp),
+            ("python", &verbs.python),
+            ("go", &verbs.go),
+        ];
+        for (language, lacks) in languages {
             for (word, reason) in lacks {
                 if !verbs.verbs.contains_key(word) {
                     return Err(format!(
@@ -166,7 +175,10 @@ fn step(mut table: Table) -> Result<Step, String> {
     }
     let common: Common = typed(split(&mut table, &COMMON_FIELDS))?;
     let what = table.get("do").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let submits = matches!(&*what, "submit" | "try_submit" | "submit_async" | "run");
+    let submits = matches!(
+        &*what,
+        "submit" | "try_submit" | "submit_async" | "run" | "every" | "call"
+    );
     let callback = submits
         .then(|| typed(split(&mut table, &CALLBACK_FIELDS)))
         .transpose()?;
@@ -179,8 +191,18 @@ fn step(mut table: Table) -> Result<Step, String> {
         _ => BTreeMap::new(),
     };
     let act: Act = typed(table)?;
-    if matches!(act, Act::Join {}) && common.thread.is_none() {
-        return Err("join: the thread is missing".to_owned());
+    if matches!(act, Act::Join {}) && common.thread.is_none() == common.child.is_none() {
+        return Err("join: of either a thread or a child".to_owned());
+    }
+    if common.child.is_some() && common.thread.is_some() {
+        return Err("a child has no threads for its steps".to_owned());
+    }
+    let in_child = matches!(
+        act,
+        Act::Fork {} | Act::ShutDownOn(_) | Act::CancelOn(_) | Act::Raise { .. }
+    );
+    if in_child && common.child.is_none() {
+        return Err("child is missing: signals reach the whole process, so they are raised in a child".to_owned());
     }
     if matches!(act, Act::Stats(_)) && counters.is_empty() {
         return Err("stats: no counter is expected".to_owned());

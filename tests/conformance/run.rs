@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::act::act;
 use crate::check::{balance, same, settle};
+use crate::children;
 use crate::table::{Act, Case, Released, Run, Step, Submit, Wait};
 use crate::world::{Verdict, World, lock, poll};
 
@@ -51,12 +52,23 @@ pub(crate) fn run(case: &Arc<Case>, at_most: Duration) -> Result<(), Wrong> {
 fn whole(case: &Case, world: &Arc<World>) -> Result<(), Wrong> {
     let mut wrong = None;
     for (index, step) in case.steps.iter().enumerate() {
-        if let Err(what) = do_step(step, world) {
-            let number = (index + 1).saturating_sub(case.set_up);
-            wrong = Some(Wrong {
-                step: Some(number),
-                what: format!("{}: {what}", name_of(&step.act)),
-            });
+        let number = (index + 1).saturating_sub(case.set_up);
+        let here = |what| Wrong {
+            step: Some(number),
+            what: format!("{}: {what}", name_of(&step.act)),
+        };
+        let start = Instant::now();
+        let done = match (&step.act, step.common.child.as_deref()) {
+            (_, None) => do_step(step, world).map_err(here),
+            (Act::Fork {}, Some(child)) => children::fork(child, case, index, world).map_err(here),
+            (Act::Join {}, Some(child)) => {
+                children::join(child, number, world).and_then(|()| in_time(step, world, start).map_err(here))
+            }
+            // The child's.
+            (_, Some(_)) => Ok(()),
+        };
+        if let Err(what) = done {
+            wrong = Some(what);
             break;
         }
     }
@@ -77,7 +89,7 @@ fn name_of(act: &Act) -> String {
         .to_owned()
 }
 
-fn do_step(step: &Step, world: &Arc<World>) -> Verdict {
+pub(crate) fn do_step(step: &Step, world: &Arc<World>) -> Verdict {
     let Some(name) = step.common.thread.as_deref() else {
         return timed(step, world);
     };
@@ -178,6 +190,16 @@ fn end(world: &Arc<World>, passed: bool) -> Verdict {
     for (name, joined) in threads {
         join(&name, joined)?;
     }
+    let children: Vec<_> = lock(&world.children).drain().collect();
+    for (name, pid) in children {
+        match children::end(pid) {
+            Ok(0) => {}
+            Ok(code) => return Err(format!("at the end, child {name:?} exits with {code}")),
+            Err(what) => return Err(format!("at the end, child {name:?}: {what}")),
+        }
+    }
+    let streams: Vec<_> = lock(&world.streams).drain().collect();
+    drop(streams);
     let records = world.records();
     for (name, record) in &records {
         let task = lock(&record.task).clone();
@@ -200,6 +222,12 @@ fn end(world: &Arc<World>, passed: bool) -> Verdict {
             balance(&one.pool.stats()).map_err(|what| format!("at the end, pool {name:?}: {what}"))?;
             balance(&report.stats).map_err(|what| format!("at the end, the report of pool {name:?}: {what}"))?;
         }
+    }
+    let callers: Vec<_> = lock(&world.callers).drain().collect();
+    for (name, caller) in callers {
+        caller
+            .end(END)
+            .map_err(|what| format!("at the end, caller {name:?} {what}"))?;
     }
     for (name, record) in &records {
         let task = lock(&record.task).clone();

@@ -11,17 +11,23 @@ use duly::{Outcome, Pool, RunError, SubmitError};
 use crate::block_on::{block_on, poll_once};
 use crate::callbacks;
 use crate::check::{same, same_if};
-use crate::table::{Act, Callback, OddTimeout, Run, Step, Submitted};
+use crate::pools::policy;
+use crate::table::{Act, Callback, OddTimeout, Overflow, Run, Step, Submitted};
 use crate::world::{CASE, Record, START, Verdict, World, lock, ms, poll};
 
 /// What a submit and a `run` have in common; `None` leaves an option alone.
 #[derive(Debug, Default)]
 pub(crate) struct How<'a> {
-    label: Option<&'a str>,
-    timeout_ms: Option<u64>,
-    timeout: Option<OddTimeout>,
-    token: Option<&'a str>,
-    submit_timeout_ms: Option<u64>,
+    pub(crate) pool: &'a str,
+    pub(crate) label: Option<&'a str>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) timeout: Option<OddTimeout>,
+    pub(crate) token: Option<&'a str>,
+    pub(crate) submit_timeout_ms: Option<u64>,
+    pub(crate) queue: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) delay_ms: Option<u64>,
+    pub(crate) overflow: Option<Overflow>,
 }
 
 pub(crate) fn options<'p>(pool: &'p Pool, how: &How<'_>, world: &World) -> Result<duly::Options<'p>, String> {
@@ -43,6 +49,18 @@ pub(crate) fn options<'p>(pool: &'p Pool, how: &How<'_>, world: &World) -> Resul
     if let Some(timeout) = how.submit_timeout_ms {
         options = options.submit_timeout(ms(timeout));
     }
+    if let Some(queue) = how.queue {
+        options = options.queue(&world.queue(how.pool, queue)?);
+    }
+    if let Some(key) = how.key {
+        options = options.key(key);
+    }
+    if let Some(delay) = how.delay_ms {
+        options = options.delay(ms(delay));
+    }
+    if let Some(overflow) = how.overflow {
+        options = options.overflow(policy(overflow));
+    }
     Ok(options)
 }
 
@@ -53,22 +71,35 @@ pub(crate) fn submit(step: &Step, world: &Arc<World>) -> Verdict {
     let callback = step.callback.clone().ok_or("no callback")?;
     let pool = world.pool(&it.pool)?.pool;
     let how = How {
+        pool: &it.pool,
         label: it.label.as_deref(),
         timeout_ms: it.timeout_ms,
         timeout: it.timeout,
         token: it.token.as_deref(),
         submit_timeout_ms: it.submit_timeout_ms,
+        queue: it.queue.as_deref(),
+        key: it.key.as_deref(),
+        delay_ms: it.delay_ms,
+        overflow: it.overflow,
     };
     let options = options(&pool, &how, world)?;
     let record = world.new_record(&it.task)?;
     let callback = callbacks::make(callback, &record, world);
-    let answer = match step.act {
-        Act::TrySubmit(_) => options.try_submit(callback),
-        Act::SubmitAsync(_) => match block_on(options.submit_async(callback), CASE) {
+    let group = it.group.as_deref().map(|group| world.group(group)).transpose()?;
+    let members = group.as_ref().map(|group| group.with(&options));
+    let answer = match (&step.act, members) {
+        (Act::TrySubmit(_), Some(members)) => members.try_submit(callback),
+        (Act::SubmitAsync(_), Some(members)) => match block_on(members.submit_async(callback), CASE) {
             Some(answer) => answer,
             None => return Err("the async submit hangs".to_owned()),
         },
-        _ => options.submit(callback),
+        (_, Some(members)) => members.submit(callback),
+        (Act::TrySubmit(_), None) => options.try_submit(callback),
+        (Act::SubmitAsync(_), None) => match block_on(options.submit_async(callback), CASE) {
+            Some(answer) => answer,
+            None => return Err("the async submit hangs".to_owned()),
+        },
+        (_, None) => options.submit(callback),
     };
     match answer {
         Ok(task) => {
@@ -109,11 +140,12 @@ pub(crate) fn run_and_answer(run: &Run, step: &Step, world: &Arc<World>) -> Verd
     let value = value_of(&callback);
     let pool = world.pool(&run.pool)?.pool;
     let how = How {
+        pool: &run.pool,
         label: run.label.as_deref(),
         timeout_ms: run.timeout_ms,
-        timeout: None,
         token: run.token.as_deref(),
         submit_timeout_ms: run.submit_timeout_ms,
+        ..How::default()
     };
     let options = options(&pool, &how, world)?;
     let record = world.new_record(&run.task)?;

@@ -6,6 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+pub(crate) use crate::callbacks::Callback;
+use crate::children::{CancelOn, Closed, ShutDownOn};
+use crate::flights::{Call, CallersAnswer, NewFlight};
+use crate::periodic::{CancelEvery, Every, EveryNumbers, WaitEvery};
+use crate::queues::{NewQueue, OfQueue, QueueNumbers, SetQueue, SetWorkers};
+use crate::starts::{Order, Share};
+use crate::streams::{NewStream, NextAnswer, Pulled};
+pub(crate) use crate::words::*;
+
 /// One case, checked in form.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -35,6 +44,7 @@ pub(crate) struct Common {
     pub(crate) since: Option<String>,
     pub(crate) times: Option<u64>,
     pub(crate) thread: Option<String>,
+    pub(crate) child: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +59,14 @@ pub(crate) enum Act {
     Running(Labels),
     Threads(Count),
     Hook(HookCount),
+    Queue(NewQueue),
+    SetQueue(SetQueue),
+    QueueStats(QueueNumbers),
+    PauseQueue(OfQueue),
+    ResumeQueue(OfQueue),
+    PausePool(OfPool),
+    ResumePool(OfPool),
+    SetWorkers(SetWorkers),
     Submit(Submit),
     TrySubmit(Submit),
     SubmitAsync(Submit),
@@ -78,6 +96,42 @@ pub(crate) enum Act {
         task: String,
         expect: Cause,
     },
+    Order(Order),
+    Share(Share),
+    Every(Every),
+    PeriodicStats(EveryNumbers),
+    CancelPeriodic(CancelEvery),
+    WaitPeriodic(WaitEvery),
+    DropPeriodic {
+        periodic: String,
+    },
+    Stream(NewStream),
+    Next(NextAnswer),
+    Pulled(Pulled),
+    DropStream {
+        stream: String,
+    },
+    Flight(NewFlight),
+    Call(Call),
+    Answer(CallersAnswer),
+    Leave {
+        caller: String,
+    },
+    /// Of the child that `Common::child` names.
+    Fork {},
+    ShutDownOn(ShutDownOn),
+    CancelOn(CancelOn),
+    Raise {
+        signal: Signals,
+    },
+    Closed(Closed),
+    Group(Grouped),
+    GroupWait(GroupWait),
+    DropGroup {
+        group: String,
+    },
+    WaitAny(WaitAny),
+    WaitAll(WaitAll),
     Open {
         gate: String,
     },
@@ -87,7 +141,7 @@ pub(crate) enum Act {
     Pause {
         ms: u64,
     },
-    /// Of the thread that `Common::thread` names.
+    /// Of the thread that `Common::thread` names, or the child that `Common::child` does.
     Join {},
     Token {
         token: String,
@@ -104,11 +158,11 @@ pub(crate) enum Act {
     },
 }
 
-fn main_pool() -> String {
+pub(crate) fn main_pool() -> String {
     "pool".to_owned()
 }
 
-fn ten_seconds() -> u64 {
+pub(crate) fn ten_seconds() -> u64 {
     10_000
 }
 
@@ -194,13 +248,64 @@ pub(crate) struct Submit {
     #[serde(default = "main_pool")]
     pub(crate) pool: String,
     pub(crate) task: String,
+    pub(crate) group: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) timeout: Option<OddTimeout>,
     pub(crate) token: Option<String>,
     pub(crate) submit_timeout_ms: Option<u64>,
+    pub(crate) queue: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) delay_ms: Option<u64>,
+    pub(crate) overflow: Option<Overflow>,
     #[serde(default)]
     pub(crate) expect: Submitted,
+}
+
+/// A new group.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grouped {
+    #[serde(default = "main_pool")]
+    pub(crate) pool: String,
+    pub(crate) group: String,
+    pub(crate) limit: Option<usize>,
+    pub(crate) fail_fast: Option<bool>,
+    #[serde(default)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GroupWait {
+    pub(crate) group: String,
+    #[serde(default = "ten_seconds")]
+    pub(crate) timeout_ms: u64,
+    pub(crate) expect: GroupEnd,
+    /// The labels of the members whose errors are listed, in order.
+    pub(crate) errors: Option<Vec<String>>,
+    /// How many the group cancelled.
+    pub(crate) cancelled: Option<u64>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitAny {
+    pub(crate) tasks: Vec<String>,
+    #[serde(default = "ten_seconds")]
+    pub(crate) timeout_ms: u64,
+    /// The task; none: the wait times out.
+    pub(crate) expect: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitAll {
+    pub(crate) tasks: Vec<String>,
+    #[serde(default = "ten_seconds")]
+    pub(crate) timeout_ms: u64,
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
 }
 
 /// As [`Submit`], with what the caller of `run` expects.
@@ -266,175 +371,3 @@ pub(crate) const COUNTERS: [&str; 18] = [
     "blocked_producers",
     "workers",
 ];
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "run", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Callback {
-    Return(Plain),
-    Fail {
-        #[serde(default = "Callback::default_code")]
-        code: i32,
-        #[serde(default = "Callback::default_failure")]
-        message: String,
-    },
-    Panic {
-        #[serde(default = "Callback::default_panic")]
-        message: String,
-    },
-    Sleep {
-        ms: u64,
-        #[serde(default)]
-        value: i64,
-    },
-    Block(AtGate),
-    Poll(Plain),
-    Hook(AtGate),
-    TimeLeft(Nothing),
-    Submit {
-        inner: String,
-        #[serde(default)]
-        inner_run: Inner,
-        #[serde(default)]
-        inner_detached: bool,
-        #[serde(default)]
-        value: i64,
-        gate: Option<String>,
-        ms: Option<u64>,
-    },
-    Wait {
-        target: String,
-    },
-    Cancel {
-        target: String,
-    },
-    Close(Nothing),
-    Shutdown {
-        #[serde(default = "Callback::default_drain")]
-        ms: u64,
-    },
-    Stats(Nothing),
-    Null(Nothing),
-}
-
-impl Callback {
-    fn default_code() -> i32 {
-        1
-    }
-    fn default_failure() -> String {
-        "failed".to_owned()
-    }
-    fn default_panic() -> String {
-        "panicked".to_owned()
-    }
-    fn default_drain() -> u64 {
-        1000
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Nothing {}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Plain {
-    #[serde(default)]
-    pub(crate) value: i64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AtGate {
-    pub(crate) gate: String,
-    #[serde(default)]
-    pub(crate) value: i64,
-}
-
-/// A closed set of words: read by serde, compared and printed by `as_str`.
-macro_rules! words {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$first:meta])* $variant:ident = $word:literal),+ $(,)? })+) => { $(
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-        pub(crate) enum $name { $($(#[$first])* #[serde(rename = $word)] $variant),+ }
-        impl $name {
-            pub(crate) fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
-            }
-        }
-    )+ };
-}
-
-words! {
-    End {
-        Succeeded = "succeeded", Failed = "failed", Panicked = "panicked", Cancelled = "cancelled",
-        DeadlineExceeded = "deadline_exceeded", Shed = "shed", Abandoned = "abandoned",
-    }
-    Look {
-        Succeeded = "succeeded", Failed = "failed", Panicked = "panicked", Cancelled = "cancelled",
-        DeadlineExceeded = "deadline_exceeded", Shed = "shed", Abandoned = "abandoned", Pending = "pending",
-    }
-    Waited {
-        Succeeded = "succeeded", Failed = "failed", Panicked = "panicked", Cancelled = "cancelled",
-        DeadlineExceeded = "deadline_exceeded", Shed = "shed", Abandoned = "abandoned",
-        TimedOut = "timed_out", Taken = "taken",
-    }
-    #[derive(Default)]
-    Submitted {
-        #[default] Accepted = "accepted", QueueFull = "queue_full", SubmitTimedOut = "submit_timed_out",
-        DeadlineExceeded = "deadline_exceeded", Cancelled = "cancelled", ShutDown = "shut_down",
-        WouldDeadlock = "would_deadlock", InvalidArgument = "invalid_argument",
-    }
-    #[derive(Default)]
-    Answer {
-        #[default] Succeeded = "succeeded", Failed = "failed", Panicked = "panicked", Cancelled = "cancelled",
-        DeadlineExceeded = "deadline_exceeded", Shed = "shed", Abandoned = "abandoned", QueueFull = "queue_full",
-        SubmitTimedOut = "submit_timed_out", ShutDown = "shut_down", WouldDeadlock = "would_deadlock",
-        InvalidArgument = "invalid_argument",
-    }
-    #[derive(Default)]
-    Built { #[default] Ok = "ok", InvalidArgument = "invalid_argument" }
-    Decided { Decided = "decided", Ended = "ended" }
-    Cause { Cancelled = "cancelled", DeadlineExceeded = "deadline_exceeded", Abandoned = "abandoned" }
-    TokenState { Cancelled = "cancelled", Live = "live" }
-    #[derive(Default)]
-    YesNo { #[default] Yes = "yes", No = "no" }
-    OddTimeout { Nan = "nan", Negative = "negative", Longest = "longest" }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Overflow {
-    Block,
-    Reject,
-    DropNewest,
-    DropOldest,
-    CallerRuns,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Threads {
-    Eager,
-    OnDemand,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Hook {
-    WorkerStart,
-    WorkerStop,
-    Late,
-    Stalled,
-    Unobserved,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Inner {
-    #[default]
-    Return,
-    Sleep,
-    Block,
-    Poll,
-    TimeLeft,
-}

@@ -10,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use duly::{CancellationToken, Outcome, Pool, Task};
+use duly::{CancellationToken, Group, Outcome, Periodic, Pool, Queue, ShutdownOnSignal, Task};
 
-use crate::table::Hook;
+use crate::flights::{Caller, Flight};
+use crate::streams::OneStream;
+use crate::words::Hook;
 
 /// How long a whole case may take.
 pub(crate) const CASE: Duration = Duration::from_secs(60);
@@ -28,7 +30,7 @@ pub(crate) fn ms(milliseconds: u64) -> Duration {
 pub(crate) type Verdict = Result<(), String>;
 
 /// What `fail` returns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) code: i32,
     pub(crate) message: String,
@@ -77,6 +79,9 @@ impl Gate {
 /// What is known about a task.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
+    name: String,
+    /// The names of the callbacks of the case that were started, in order.
+    order: Arc<Mutex<Vec<String>>>,
     pub(crate) starts: AtomicU64,
     pub(crate) drops: AtomicU64,
     /// Why a `poll` callback was told to stop.
@@ -90,6 +95,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Its callback has started.
+    pub(crate) fn started(&self) {
+        lock(&self.order).push(self.name.clone());
+        self.starts.fetch_add(1, SeqCst);
+    }
+
+    /// One of several callbacks that share this record has started.
+    pub(crate) fn started_as(&self, number: &str) {
+        lock(&self.order).push(format!("{}.{number}", self.name));
+        self.starts.fetch_add(1, SeqCst);
+    }
+
     /// Notes an outcome and holds it against what was seen before.
     pub(crate) fn saw(&self, outcome: Outcome) -> Verdict {
         match lock(&self.seen).replace(outcome) {
@@ -140,9 +157,18 @@ type Named<T> = Mutex<HashMap<String, T>>;
 pub(crate) struct World {
     pub(crate) pools: Named<OnePool>,
     records: Named<Arc<Record>>,
+    pub(crate) starts: Arc<Mutex<Vec<String>>>,
+    queues: Named<Queue>,
+    pub(crate) periodics: Named<Periodic>,
+    pub(crate) streams: Named<OneStream>,
+    pub(crate) flights: Named<Flight>,
+    pub(crate) callers: Named<Arc<Caller>>,
+    pub(crate) bound: Mutex<Vec<ShutdownOnSignal>>,
+    pub(crate) children: Named<libc::pid_t>,
     gates: Named<Arc<Gate>>,
     all_open: AtomicBool,
     tokens: Named<CancellationToken>,
+    pub(crate) groups: Named<Arc<Group<i64, Failure>>>,
     marks: Named<Instant>,
     pub(crate) threads: Named<JoinHandle<Verdict>>,
 }
@@ -185,6 +211,70 @@ impl World {
         }
     }
 
+    pub(crate) fn group(&self, name: &str) -> Result<Arc<Group<i64, Failure>>, String> {
+        lock(&self.groups)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("there is no group {name:?}"))
+    }
+
+    /// A queue that a step has made, or the default one of a pool.
+    pub(crate) fn queue(&self, pool: &str, name: &str) -> Result<Queue, String> {
+        if name == "default" {
+            return Ok(self.pool(pool)?.pool.default_queue());
+        }
+        lock(&self.queues)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("there is no queue {name:?}"))
+    }
+
+    pub(crate) fn add_queue(&self, name: &str, queue: Queue) -> Verdict {
+        match lock(&self.queues).insert(name.to_owned(), queue) {
+            None => Ok(()),
+            Some(_) => Err(format!("there are two queues {name:?}")),
+        }
+    }
+
+    pub(crate) fn periodic(&self, name: &str) -> Result<Periodic, String> {
+        lock(&self.periodics)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("there is no periodic task {name:?}"))
+    }
+
+    pub(crate) fn flight(&self, name: &str) -> Result<Flight, String> {
+        lock(&self.flights)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("there is no flight {name:?}"))
+    }
+
+    pub(crate) fn caller(&self, name: &str) -> Result<Arc<Caller>, String> {
+        lock(&self.callers)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("there is no caller {name:?}"))
+    }
+
+    /// What a forked child sees: handles of the same, and locks that no thread of the parent may hold.
+    pub(crate) fn in_child(&self) -> World {
+        fn copy<T: Clone>(named: &Named<T>) -> Named<T> {
+            Mutex::new(lock(named).clone())
+        }
+        World {
+            pools: copy(&self.pools),
+            records: copy(&self.records),
+            tokens: copy(&self.tokens),
+            groups: copy(&self.groups),
+            queues: copy(&self.queues),
+            periodics: copy(&self.periodics),
+            flights: copy(&self.flights),
+            marks: copy(&self.marks),
+            ..World::default()
+        }
+    }
+
     pub(crate) fn mark(&self, name: &str) {
         lock(&self.marks).insert(name.to_owned(), Instant::now());
     }
@@ -198,7 +288,11 @@ impl World {
 
     /// A record for a task that is about to be submitted.
     pub(crate) fn new_record(&self, task: &str) -> Result<Arc<Record>, String> {
-        let record = Arc::new(Record::default());
+        let record = Arc::new(Record {
+            name: task.to_owned(),
+            order: self.starts.clone(),
+            ..Record::default()
+        });
         match lock(&self.records).insert(task.to_owned(), record.clone()) {
             None => Ok(record),
             Some(_) => Err(format!("there are two tasks {task:?}")),

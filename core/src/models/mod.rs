@@ -11,6 +11,8 @@ mod answer;
 #[cfg(loom)]
 mod closing;
 #[cfg(loom)]
+mod completions;
+#[cfg(loom)]
 mod idle;
 #[cfg(loom)]
 mod parking;
@@ -21,9 +23,19 @@ mod recycling;
 #[cfg(loom)]
 mod replacing;
 #[cfg(loom)]
+mod spsc;
+#[cfg(shuttle)]
+mod structured;
+#[cfg(shuttle)]
+mod timed;
+#[cfg(loom)]
 mod timer;
 #[cfg(loom)]
 mod tokens;
+#[cfg(loom)]
+mod turns;
+#[cfg(shuttle)]
+mod waiting;
 #[cfg(shuttle)]
 mod whole_pool;
 
@@ -125,7 +137,7 @@ mod bench {
     pub(super) fn work(shared: &Arc<Shared>, record: &Record) -> bool {
         match shared.queue.pop(&record.own.current) {
             Some((task, more)) => {
-                worker::run(shared, record, task, more, &mut false);
+                worker::run(shared, &shared.queue, record, task, more, &mut false);
                 true
             }
             None => false,

@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-fn ms(millis: u64) -> Duration {
+pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// Runs a model under so many random schedules, and half as many of the PCT scheduler.
-fn explore(name: &str, model: impl Fn() + Send + Sync + Clone + 'static) {
+pub(super) fn explore(name: &str, model: impl Fn() + Send + Sync + Clone + 'static) {
     let number = |name, default| match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
         Err(_) => default,
@@ -45,7 +45,7 @@ fn explore(name: &str, model: impl Fn() + Send + Sync + Clone + 'static) {
 
 /// What the model knows of its tasks. No step of the checker.
 #[derive(Default)]
-struct Ledger {
+pub(super) struct Ledger {
     made: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
@@ -54,7 +54,7 @@ struct Ledger {
 }
 
 /// Captured data.
-struct Probe(Arc<Ledger>);
+pub(super) struct Probe(Arc<Ledger>);
 
 impl Drop for Probe {
     fn drop(&mut self) {
@@ -62,11 +62,11 @@ impl Drop for Probe {
     }
 }
 
-type Kept = (Task<u64, ()>, Arc<Mutex<Vec<Outcome>>>);
+pub(super) type Kept = (Task<u64, ()>, Arc<Mutex<Vec<Outcome>>>);
 
 impl Ledger {
     /// A callback that holds a probe and takes so long.
-    fn work(
+    pub(super) fn work(
         self: &Arc<Self>,
         takes: u64,
         answer: Result<u64, ()>,
@@ -82,7 +82,7 @@ impl Ledger {
         }
     }
 
-    fn keep<F>(&self, submitted: Result<Task<u64, ()>, SubmitError<F>>) -> Result<Kept, SubmitErrorKind> {
+    pub(super) fn keep<F>(&self, submitted: Result<Task<u64, ()>, SubmitError<F>>) -> Result<Kept, SubmitErrorKind> {
         match submitted {
             Ok(task) => {
                 let told = Arc::new(Mutex::new(Vec::new()));
@@ -99,7 +99,7 @@ impl Ledger {
     }
 
     /// Ends the pool, and checks what is promised of the end.
-    fn settle(self: &Arc<Self>, pool: Pool, kept: Vec<Kept>, drain: Duration) {
+    pub(super) fn settle(self: &Arc<Self>, pool: Pool, kept: Vec<Kept>, drain: Duration) {
         let report = pool.shutdown(drain).expect("not inside");
         assert!(report.stats.books_balance(), "{report}");
         for (task, told) in kept {
@@ -134,7 +134,7 @@ impl Ledger {
     }
 }
 
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if done() {
             return;
@@ -144,7 +144,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     panic!("never happened: {what}");
 }
 
-fn pool(workers: usize, capacity: usize) -> PoolBuilder {
+pub(super) fn pool(workers: usize, capacity: usize) -> PoolBuilder {
     Pool::builder()
         .workers(workers)
         .capacity(capacity)
@@ -225,6 +225,35 @@ fn p01_p05_p06_p12_overflow_policies() {
 }
 
 #[test]
+fn p04_p05_p06_p12_producers_of_several_policies() {
+    explore("producers of several policies", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(1, 1).max_blocked_producers(2).build().expect("a pool");
+        // Those that wait meet one that sheds what they have queued, and takes no place that is theirs.
+        let producers: Vec<_> = [Overflow::Block, Overflow::Block, Overflow::DropOldest]
+            .into_iter()
+            .map(|overflow| {
+                let (pool, ledger) = (pool.clone(), ledger.clone());
+                thread::spawn(move || {
+                    let options = pool.options().overflow(overflow);
+                    (0..2)
+                        .map(|n| match ledger.keep(options.submit(ledger.work(n, Ok(n)))) {
+                            Ok(kept) => kept,
+                            Err(kind) => panic!("refused: {kind}"),
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let kept = producers
+            .into_iter()
+            .flat_map(|producer| producer.join().expect("no panic"))
+            .collect();
+        ledger.settle(pool, kept, ms(50));
+    });
+}
+
+#[test]
 fn p04_blocked_producers_leave() {
     explore("blocked producers", || {
         let ledger = Arc::new(Ledger::default());
@@ -251,6 +280,34 @@ fn p04_blocked_producers_leave() {
             kept.extend(producer.join().expect("no panic"));
         }
         ledger.settle(pool, kept, ms(100));
+    });
+}
+
+#[test]
+fn p02_p04_nobody_helps() {
+    // No cancel, deadline or close comes to the rescue of a wake-up that was forgotten.
+    explore("producers and sleepers", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(1, 1).max_blocked_producers(2).build().expect("a pool");
+        let producers: Vec<_> = (0..2)
+            .map(|_| {
+                let (pool, ledger) = (pool.clone(), ledger.clone());
+                thread::spawn(move || {
+                    let work = |n| {
+                        ledger
+                            .keep(pool.submit(ledger.work(0, Ok(n))))
+                            .expect("there will be room")
+                    };
+                    let pair = [work(1), work(2)].map(|(task, _)| task.wait().ok());
+                    assert_eq!(pair, [Some(1), Some(2)], "P1");
+                    assert_eq!(work(3).0.wait(), Ok(3), "P1");
+                })
+            })
+            .collect();
+        for producer in producers {
+            producer.join().expect("no panic");
+        }
+        ledger.settle(pool, Vec::new(), ms(50));
     });
 }
 
@@ -283,5 +340,65 @@ fn p01_p05_p06_p12_async_callers() {
             caller.join().expect("no panic");
         }
         ledger.settle(pool, Vec::new(), ms(50));
+    });
+}
+
+#[test]
+fn p01_p05_p06_p12_queues_keys_and_pauses() {
+    explore("queues, keys and pauses", || {
+        let ledger = Arc::new(Ledger::default());
+        let pool = pool(2, 2).build().expect("a pool");
+        let wide = pool.queue("wide").capacity(3).weight(2).add().expect("a queue");
+        let narrow = pool.queue("narrow").capacity(3).limit(1).key_limit(1).key_capacity(2);
+        let narrow = narrow.add().expect("a queue");
+        // A step of the checker each, for overlaps to be seen.
+        let inside = Arc::new(crate::sync::AtomicUsize::new(0));
+        let producers: Vec<_> = (0..2u64)
+            .map(|who| {
+                let (pool, ledger) = (pool.clone(), ledger.clone());
+                let (wide, narrow, inside) = (wide.clone(), narrow.clone(), inside.clone());
+                thread::spawn(move || {
+                    let mut kept = Vec::new();
+                    for n in 0..2 {
+                        let work = ledger.work(n, Ok(n));
+                        let inside = inside.clone();
+                        let alone = move |context: &Context| {
+                            let before = inside.fetch_add(1, crate::sync::Ordering::SeqCst);
+                            assert_eq!(before, 0, "P5: the limit is 1");
+                            let answer = work(context);
+                            inside.fetch_sub(1, crate::sync::Ordering::SeqCst);
+                            answer
+                        };
+                        let options = pool.options().queue(&narrow).key(&(who * n));
+                        kept.extend(ledger.keep(options.submit(alone)));
+                    }
+                    let options = pool.options().queue(&wide);
+                    kept.extend(ledger.keep(options.clone().timeout(ms(2)).submit(ledger.work(who, Ok(7)))));
+                    kept.extend(ledger.keep(pool.submit(ledger.work(0, Ok(8)))));
+                    if let Some((task, _)) = kept.first() {
+                        task.cancel();
+                    }
+                    kept
+                })
+            })
+            .collect();
+        let other = pool.clone();
+        let changer = thread::spawn(move || {
+            wide.pause();
+            other.set_workers(1).expect("not closed");
+            narrow.set_key_limit(Some(2)).expect("a limit");
+            wide.resume();
+            (wide, narrow)
+        });
+        let kept = producers
+            .into_iter()
+            .flat_map(|producer| producer.join().expect("no panic"))
+            .collect();
+        let (wide, narrow) = changer.join().expect("no panic");
+        ledger.settle(pool, kept, ms(50));
+        for queue in [wide, narrow] {
+            let stats = queue.stats();
+            assert_eq!((stats.queued, stats.running, stats.blocked_producers), (0, 0, 0), "P5");
+        }
     });
 }

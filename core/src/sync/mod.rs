@@ -41,7 +41,7 @@ pub(crate) use {
     cell::UnsafeCell,
     real::{
         Condvar, Jobs, MODEL, Mutex, MutexGuard, OnceLock, array, coarse, global, join_ended, local, now, patience,
-        spin_hint, thread,
+        spin_hint, stack_of_thread, thread,
     },
     short_lock::ShortLock,
 };

@@ -9,10 +9,19 @@ use std::time::Duration;
 /// A thread that sleeps until somebody calls [`Parker::unpark`], whatever else uses `std::thread::park`.
 ///
 /// An `unpark` that comes first is kept: the next `park` returns at once. Spurious returns do not happen.
-#[derive(Debug)]
 pub(crate) struct Parker {
     token: AtomicBool,
     thread: thread::Thread,
+    /// Called in place of waking the thread.
+    host: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Parker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parker")
+            .field("by_host", &self.host.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Parker {
@@ -21,7 +30,21 @@ impl Parker {
         Parker {
             token: AtomicBool::new(false),
             thread: thread::current(),
+            host: None,
         }
+    }
+
+    /// For who does not sleep on a thread: `wake` is called in place of waking one, and must not block.
+    pub(crate) fn of_host(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Parker {
+            host: Some(Box::new(wake)),
+            ..Parker::here()
+        }
+    }
+
+    /// Whether it has been unparked since this was last asked.
+    pub(crate) fn take_token(&self) -> bool {
+        self.token.swap(false, Ordering::Acquire)
     }
 
     /// Sleeps until unparked.
@@ -48,7 +71,10 @@ impl Parker {
     /// Wakes the thread, or lets its next park return at once.
     pub(crate) fn unpark(&self) {
         if !self.token.swap(true, Ordering::Release) {
-            self.thread.unpark();
+            match &self.host {
+                None => self.thread.unpark(),
+                Some(wake) => wake(),
+            }
         }
     }
 }

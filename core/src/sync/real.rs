@@ -189,6 +189,30 @@ pub(crate) fn coarse() -> u64 {
     read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
+// ---- the stack of a thread ----
+
+/// The lowest address of the calling thread's stack, and its size; zeros where that cannot be told.
+pub(crate) fn stack_of_thread() -> (usize, usize) {
+    thread_local! {
+        static STACK: (usize, usize) = ask_for_stack();
+    }
+    STACK.try_with(|stack| *stack).unwrap_or_default()
+}
+
+fn ask_for_stack() -> (usize, usize) {
+    // SAFETY: a zeroed pthread_attr_t is only written by pthread_getattr_np, and destroyed if that succeeded.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
+            return (0, 0);
+        }
+        let (mut lowest, mut size) = (std::ptr::null_mut(), 0);
+        let told = libc::pthread_attr_getstack(&raw const attributes, &raw mut lowest, &raw mut size) == 0;
+        libc::pthread_attr_destroy(&raw mut attributes);
+        if told { (lowest.addr(), size) } else { (0, 0) }
+    }
+}
+
 // ---- the end of a thread ----
 
 /// Joins a thread if it is gone; otherwise the handle comes back.
