@@ -21,7 +21,9 @@
  *
  * Conventions, kept by every function:
  *
- * Names      duly_<type>_<verb>; macros DULY_*. Handles are opaque: duly_pool, duly_task, duly_call, duly_report.
+ * Names      duly_<type>_<verb>; macros DULY_*. Handles are opaque: duly_pool, duly_queue, duly_task, duly_call, duly_token,
+ *            duly_group, duly_group_result, duly_stream, duly_flight, duly_periodic, duly_completions, duly_leaks,
+ *            duly_report; and, for schedulers of other languages, duly_worker, duly_board, duly_offer, duly_watch.
  * Arguments  The object first, then inputs, then outputs. Outputs are written only when the status is OK; none is read.
  * Status     What a call did is a duly_status: 0 is OK, errors are negative, numbers are never reused. How a task ended is
  *            a duly_outcome. The two never mix. There is no "last error": nothing is kept per thread, so a caller may
@@ -38,13 +40,17 @@
  * Threads    Every function may be called from any thread, callbacks included, but not from a signal handler. What cannot
  *            be done from where it is called says so with a status.
  * Blocking   Only where "Blocks" says so; each such call has a time-out.
- * Callbacks  A callback is (run, user_data, drop). run is called at most once. drop is called exactly once, after run has
- *            returned or instead of it, never at the same time, never under a lock of duly; on any thread. user_data is
- *            taken only when a submit returns OK: after any other status it is still the caller's. A callback that never
- *            returns keeps its user_data; its task has its outcome in time all the same.
+ * Callbacks  A callback is (run, user_data, drop). run is called at most once; of a periodic task, a stream or a single
+ *            flight as often as they say. drop is called exactly once, after run has returned or instead of it, never at the
+ *            same time, never under a lock of duly; on any thread. user_data is taken only when a submit returns OK: after any
+ *            other status it is still the caller's. A callback that never returns keeps its user_data; its task has its
+ *            outcome in time all the same. Hooks are called in the same way: outside of every lock, they may call everything.
  * Unwinding  Nothing unwinds out of this library. run and drop must return: a C++ exception, pthread_exit or thread
- *            cancellation that leaves them aborts the process with a message; a longjmp out of them is undefined.
- *            Catch in the callback and return a code.
+ *            cancellation that leaves them aborts the process with a message. So does a longjmp out of run or a hook, as soon
+ *            as its thread comes to duly again; out of drop it is undefined. Catch in the callback and return a code.
+ * Polling    A descriptor that a handle gives belongs to it: poll it, and do nothing else with it.
+ * Forks      In a forked child what was inherited answers at once: a task without an outcome is DULY_ABANDONED, a pool is
+ *            SHUT_DOWN (duly_pool_is_inherited), a token is cancelled. Releasing is fine; new pools work; the parent goes on.
  * Copies     Handles of another copy of the library in the same process are DULY_STATUS_FOREIGN_HANDLE. The shared library
  *            is never unloaded.
  *
@@ -76,8 +82,21 @@
 #define DULY_SECOND UINT64_C(1000000000)
 
 /* Options with every field at its default. */
-#define DULY_POOL_OPTIONS_INIT {(uint32_t)sizeof(duly_pool_options), 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-#define DULY_TASK_OPTIONS_INIT {(uint32_t)sizeof(duly_task_options), 0, NULL, 0, 0}
+#define DULY_POOL_OPTIONS_INIT \
+    {(uint32_t)sizeof(duly_pool_options), 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+#define DULY_TASK_OPTIONS_INIT \
+    {(uint32_t)sizeof(duly_task_options), 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0, NULL, 0, NULL, 0, 0}
+#define DULY_QUEUE_OPTIONS_INIT {(uint32_t)sizeof(duly_queue_options), 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0}
+#define DULY_PERIODIC_OPTIONS_INIT {(uint32_t)sizeof(duly_periodic_options), 0, 0, 0, 0, NULL}
+#define DULY_GROUP_OPTIONS_INIT {(uint32_t)sizeof(duly_group_options), 0, NULL, 0, 0, 0, NULL}
+#define DULY_STREAM_OPTIONS_INIT {(uint32_t)sizeof(duly_stream_options), 0, 0, 0, NULL, NULL}
+#define DULY_FLIGHT_OPTIONS_INIT {(uint32_t)sizeof(duly_flight_options), 0, 0, 0, NULL}
+
+/* The place it stands at, as text: submitted_at of duly_task_options. */
+#define DULY_HERE __FILE__ ":" DULY_LINE_(__LINE__)
+#define DULY_LINE_(line) DULY_TEXT_(line)
+#define DULY_TEXT_(text) #text
 
 // The release this header belongs to: major, minor, patch.
 #define DULY_VERSION_MAJOR 0
@@ -99,6 +118,58 @@
 
 // A task that does not inherit the token and the remaining time of the callback that submits it.
 #define DULY_TASK_DETACHED 1
+
+// A periodic task that makes up for missed ticks as soon as that is possible, one after the other.
+#define DULY_PERIODIC_CATCH_UP 1
+
+// A periodic task whose runs may begin while others are queued or running: run may be called several times at once.
+#define DULY_PERIODIC_OVERLAP 2
+
+// A member that fails cancels nobody.
+#define DULY_GROUP_GO_ON 1
+
+// Answers come as the items' tasks end, not in the order of the items.
+#define DULY_STREAM_UNORDERED 1
+
+// A run that fails is followed by another, too, instead of being the answer.
+#define DULY_FLIGHT_RETRY_FAILED 1
+
+// What a board's run function returns for a callback that panicked; the message set by `duly_call_set_message` says how.
+#define DULY_RUN_PANICKED INT32_MIN
+
+// Somebody called `duly_board_tell`.
+#define DULY_NOTICE_TOLD 0
+
+// A pool of this board wants `worker` to be worked for, in a thread of the language; the tag is the pool's.
+#define DULY_NOTICE_WORKER 1
+
+// The task that is watched under this tag has its outcome.
+#define DULY_NOTICE_ENDED 2
+
+// The callback of this tag will never be run.
+#define DULY_NOTICE_UNRUN 3
+
+// The offer of this tag may go on: `duly_offer_again`.
+#define DULY_NOTICE_ROOM 4
+
+// There is something to do for the worker that dozes under this tag: `duly_worker_step`.
+#define DULY_NOTICE_WAKE 5
+
+// `tag` of this step is to be run.
+#define DULY_STEP_RUN 1
+
+// Nothing is to be run now: step again, soon: others rely on it.
+#define DULY_STEP_NOTHING 2
+
+// This worker is to end: `duly_worker_release`.
+#define DULY_STEP_END 3
+
+// Nothing is to be run now: step again after the DULY_NOTICE_WAKE of the tag given to `duly_worker_wake_with`, or once
+// `duly_board_gathered` has given that tag.
+#define DULY_STEP_DOZE 4
+
+// A callback of another language is to be run now: the next step does that, and takes as long.
+#define DULY_STEP_OTHER 5
 
 // What a call did. 0 is OK, everything else is negative. It says nothing about how a task ended: that is `duly_outcome`.
 enum duly_status
@@ -140,6 +211,8 @@ enum duly_status
     DULY_STATUS_UNSUPPORTED = -42,
     // A thread of the pool could not be created; none was left behind.
     DULY_STATUS_NO_THREADS = -60,
+    // The system has no file descriptor left for this process, or none at all.
+    DULY_STATUS_NO_DESCRIPTORS = -61,
     // A panic was caught inside the library: a defect of duly, or a drop function written in Rust that panicked.
     DULY_STATUS_PANIC = -80,
 };
@@ -186,7 +259,7 @@ enum duly_overflow
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // The default: block.
+    // The default: of a pool or a queue, block; of a task, as its queue does.
     DULY_OVERFLOW_DEFAULT = 0,
     // submit waits for room, in order of arrival.
     DULY_OVERFLOW_BLOCK = 1,
@@ -228,18 +301,182 @@ typedef int32_t duly_threads;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What a pool's hook is told of.
+enum duly_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // A worker begins, on its own thread: `number` is its number, counted from 0.
+    DULY_EVENT_WORKER_START = 1,
+    // A worker has run its last task, on its own thread: `number` as at its start.
+    DULY_EVENT_WORKER_STOP = 2,
+    // A callback returned after its task had its outcome: `label`, `outcome`, `callback` (how it ended after that), `ran_ns`.
+    DULY_EVENT_LATE = 3,
+    // Every worker is stuck in a callback whose task has its outcome, and no replacement is left: `number` tasks wait behind
+    // them; `text` names the callbacks.
+    DULY_EVENT_STALLED = 4,
+    // The last reference to a failed or panicked task went before anyone looked at its outcome: `label`, `outcome`, `text`.
+    DULY_EVENT_UNOBSERVED = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum duly_event_kind duly_event_kind;
+#else
+typedef int32_t duly_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Why a periodic task runs no more.
+enum duly_periodic_end
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // It was cancelled, or a token above it, or the deadline of that has passed: `duly_periodic_reason`.
+    DULY_PERIODIC_CANCELLED = 1,
+    // Its pool was closed or shut down, or the process is a forked child.
+    DULY_PERIODIC_SHUT_DOWN = 2,
+    // So many runs in a row failed, as many as max_failures allows.
+    DULY_PERIODIC_FAILED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum duly_periodic_end duly_periodic_end;
+#else
+typedef int32_t duly_periodic_end;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How much a log line matters.
+enum duly_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Something went wrong: a hook or a drop function panicked, a thread could not be created.
+    DULY_LOG_ERROR = 1,
+    // Somebody should look: a failure that nobody looked at, a callback that returned late, a stall.
+    DULY_LOG_WARN = 2,
+    // Good to know.
+    DULY_LOG_INFO = 3,
+    // For those who look for a defect.
+    DULY_LOG_DEBUG = 4,
+    // All there is.
+    DULY_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum duly_log_level duly_log_level;
+#else
+typedef int32_t duly_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Where a language reads what pools have for it. Safe from any thread. Lives as long as the process; a forked child has to
+// make one of its own.
+typedef struct duly_board duly_board;
+
 // What a callback sees of its own task. Borrowed: valid until run returns; safe from any thread until then.
 typedef struct duly_call duly_call;
 
-// N threads over a bounded queue. Refcounted; safe from any thread. Tasks do not keep it alive.
+// Where tasks are put when they have ended. Refcounted; safe from any thread. Releasing it cancels nothing.
+typedef struct duly_completions duly_completions;
+
+// One run a key: callers that come while it is under way get its answer. Refcounted; safe from any thread.
+typedef struct duly_flight duly_flight;
+
+// Tasks that belong together. Refcounted; safe from any thread. Holds a reference of its pool. The last release cancels what
+// is under way, unless the group was detached or a wait has seen its end.
+typedef struct duly_group duly_group;
+
+// What a wait for a group found. Immutable; refcounted; safe from any thread.
+typedef struct duly_group_result duly_group_result;
+
+// Callbacks that were running when somebody asked: `duly_pool_leaks`, `duly_pool_running`. Immutable; refcounted; safe from
+// any thread.
+typedef struct duly_leaks duly_leaks;
+
+// A submit that waits for room without a thread. Owned by one; used by one thread at a time.
+typedef struct duly_offer duly_offer;
+
+// A callback that is run again and again: `duly_pool_every`. Refcounted; safe from any thread. Releasing it cancels
+// nothing; it does not keep its pool.
+typedef struct duly_periodic duly_periodic;
+
+// N threads over bounded queues. Refcounted; safe from any thread. Tasks do not keep it alive.
 typedef struct duly_pool duly_pool;
+
+// A queue of a pool: `queue` of duly_task_options. Every pool has one, `duly_pool_default_queue`; more are added by
+// `duly_pool_add_queue`, live as long as their pool and share its workers, in turns by weight.
+// Refcounted; safe from any thread. Holding one does not keep the pool open.
+typedef struct duly_queue duly_queue;
 
 // What a shutdown did. Immutable; refcounted; safe from any thread.
 typedef struct duly_report duly_report;
 
+// A function over items, each a task. Refcounted; one thread at a time asks it for the next answer.
+typedef struct duly_stream duly_stream;
+
 // One accepted callback: a handle with exactly one outcome, sooner or later. Refcounted; safe from any thread.
 // Releasing it cancels nothing.
 typedef struct duly_task duly_task;
+
+// Cancels what was submitted under it, and all under its children: `token` of duly_task_options, `duly_call_token`.
+// Refcounted; safe from any thread. Releasing it cancels nothing; a child keeps its parent. A forked child of the process
+// has cancelled ones only.
+typedef struct duly_token duly_token;
+
+// Somebody on the board looks for the end of a task.
+typedef struct duly_watch duly_watch;
+
+// A worker of a pool that `duly_board_pool` made. Owned by one; used by one thread at a time.
+typedef struct duly_worker duly_worker;
+
+// What happened. Borrowed, with its texts: valid until the hook returns. Texts are never NULL.
+typedef struct {
+    // sizeof(duly_event) of the library: a newer one has more at the end.
+    uint32_t size;
+    // A duly_event_kind. Ignore what you do not know.
+    int32_t kind;
+    // The pool's name.
+    const char *pool;
+    // The task's label; "" if it had none, or the event is of no task.
+    const char *label;
+    // What there is to say besides; "" if there is nothing.
+    const char *text;
+    // The task's outcome, a duly_outcome; 0 if the event is of no task.
+    int32_t outcome;
+    // How the callback of a late task ended: succeeded, failed or panicked; else 0.
+    int32_t callback;
+    // How long the callback of a late task ran, to a few milliseconds.
+    uint64_t ran_ns;
+    // The worker's number; the tasks that wait behind a stall.
+    uint64_t number;
+} duly_event;
+
+// Told what happens in a pool. Called outside of every lock of duly, several at once, on workers, the delivery thread or
+// the thread that releases a task; it may call everything. It must not throw, longjmp out or end its thread.
+typedef void (*duly_hook_fn)(void *hook_data, const duly_event *event);
+
+// Releases what `user_data` (or a value) points to. Called exactly once: after run returned, or instead of it; never at
+// the same time as run, never under a lock of duly, on any thread. It must not throw, longjmp out or end its thread.
+typedef void (*duly_drop_fn)(void *user_data);
+
+// Called at submit, on the thread that submits: what it returns is entered around the callback. NULL: there is nothing to
+// carry for this task. It must not throw, longjmp out or end its thread.
+typedef void *(*duly_capture_fn)(void *carry_data);
+
+// Called before the callback, on the thread that runs it; what it returns is handed to exit. It must not throw, longjmp
+// out or end its thread.
+typedef void *(*duly_enter_fn)(void *carry_data, void *captured);
+
+// Called after the callback, on the same thread. It must not throw, longjmp out or end its thread.
+typedef void (*duly_exit_fn)(void *carry_data, void *captured, void *entered);
+
+// Called exactly once for what was captured, after the last exit, or when the task never runs; on any thread. It must not
+// throw, longjmp out or end its thread.
+typedef void (*duly_release_fn)(void *carry_data, void *captured);
 
 // Options of a pool. Start from `DULY_POOL_OPTIONS_INIT` or `duly_pool_options_init` and set what should differ:
 // 0 means the default of each field. Times are nanoseconds.
@@ -270,6 +507,24 @@ typedef struct {
     uint64_t drop_drain_ns;
     // Stack of a worker in bytes. Default 2 MiB.
     uint64_t stack_size;
+    // Is told what happens: a worker starts or stops, a callback is late, the pool is stalled, a failure is unobserved.
+    duly_hook_fn hook;
+    // Handed to hook. The pool's once duly_pool_new has returned OK.
+    void *hook_data;
+    // Releases hook_data (may be NULL), once, after the last call of hook.
+    duly_drop_fn hook_drop;
+    // Captures context (a span, a request's number) of the thread that submits a task. Default: nothing is carried.
+    duly_capture_fn carry_capture;
+    // Enters it on the thread that runs the callback, before it. May be NULL.
+    duly_enter_fn carry_enter;
+    // Leaves it, after the callback. May be NULL.
+    duly_exit_fn carry_exit;
+    // Releases what was captured. May be NULL.
+    duly_release_fn carry_release;
+    // Handed to the carry functions. The pool's once duly_pool_new has returned OK.
+    void *carry_data;
+    // Releases carry_data (may be NULL), once, after the last call of a carry function.
+    duly_drop_fn carry_drop;
 } duly_pool_options;
 
 // Options of a task. Start from `DULY_TASK_OPTIONS_INIT` or `duly_task_options_init` and set what should differ:
@@ -286,16 +541,74 @@ typedef struct {
     uint64_t timeout_ns;
     // How long duly_submit may wait for room. Default: until there is room.
     uint64_t submit_timeout_ns;
+    // Cancels the task when it is cancelled; borrowed for the call only. Default: none but what is inherited.
+    const duly_token *token;
+    // The queue of this pool that the task goes into; borrowed for the call only. Default: the pool's own.
+    const duly_queue *queue;
+    // The task is one of those with these bytes as their key: of them at most the queue's key_limit run at the same time,
+    // and keys take turns. Copied. Default: no key.
+    const void *key;
+    // How many bytes the key has.
+    size_t key_size;
+    // The task is accepted now and started when this has passed, not earlier. Default: at once.
+    uint64_t delay_ns;
+    // Where the task is put when it has ended; a place for it is taken now. Default: nowhere.
+    duly_completions *completions;
+    // What its completion carries: any number of the caller's.
+    uint64_t tag;
+    // Where it is submitted, for messages and leaks: DULY_HERE. Copied. Default: not known.
+    const char *submitted_at;
+    // A duly_overflow: what this submit does when the queue is full. Default: as the queue does.
+    int32_t overflow;
+    // Must be 0.
+    uint32_t reserved;
 } duly_task_options;
 
-// The callback of a task: run at most once, on a worker (on the submitting thread under `DULY_OVERFLOW_CALLER_RUNS`).
-// Returns 0 for succeeded; anything else is the code of a failure. `call` is borrowed: valid until run returns.
-// It must not throw, longjmp out or end its thread: the process is aborted, with a message where possible.
-typedef int32_t (*duly_run_fn)(void *user_data, duly_call *call);
+// Options of a queue. Start from `DULY_QUEUE_OPTIONS_INIT` or `duly_queue_options_init` and set what should differ:
+// 0 means the default of each field.
+typedef struct {
+    // sizeof(duly_queue_options) of the header the program was compiled with.
+    uint32_t size;
+    // Must be 0.
+    uint32_t flags;
+    // Names the queue in messages. Copied. Default: "".
+    const char *name;
+    // Tasks that may be queued. Default 1024.
+    uint32_t capacity;
+    // Producers that may wait for room; DULY_NONE for none. Default: as capacity.
+    uint32_t max_blocked_producers;
+    // A duly_overflow. Default: block.
+    int32_t overflow;
+    // How many of its tasks are started before it is the next queue's turn. Default 1.
+    uint32_t weight;
+    // How many of its callbacks may run at the same time. Default: as many as there are workers.
+    uint32_t limit;
+    // How many callbacks of tasks with the same key may run at the same time; with 1 they run one after the other, in the
+    // order in which they were submitted. Default: no limit; keys still take turns.
+    uint32_t key_limit;
+    // How many tasks of the same key may be queued: one more meets the overflow policy. Default: as many as there is room.
+    uint32_t key_capacity;
+    // Must be 0.
+    uint32_t reserved;
+} duly_queue_options;
 
-// Releases what `user_data` (or a value) points to. Called exactly once: after run returned, or instead of it; never at
-// the same time as run, never under a lock of duly, on any thread. It must not throw, longjmp out or end its thread.
-typedef void (*duly_drop_fn)(void *user_data);
+// Options of a periodic task. Start from `DULY_PERIODIC_OPTIONS_INIT` or `duly_periodic_options_init` and set what should
+// differ: 0 means the default of each field. Times are nanoseconds.
+typedef struct {
+    // sizeof(duly_periodic_options) of the header the program was compiled with.
+    uint32_t size;
+    // 0, or DULY_PERIODIC_CATCH_UP and DULY_PERIODIC_OVERLAP.
+    uint32_t flags;
+    // From one tick to the next; must be set.
+    uint64_t period_ns;
+    // Each run begins up to so much after its tick, at random; less than the period. Default: none.
+    uint64_t jitter_ns;
+    // Ends it after so many failures in a row. Default: failures end nothing.
+    uint64_t max_failures;
+    // The options of each run, borrowed for the call only: label, timeout_ns, token, queue, key, overflow; delay_ns is that of
+    // the first. NULL: all defaults.
+    const duly_task_options *task;
+} duly_periodic_options;
 
 // Counters of a pool. At rest the books balance, exactly: submitted = succeeded + failed + panicked + cancelled +
 // deadline_exceeded + shed + abandoned + queued + running (`duly_stats_balance`).
@@ -337,6 +650,143 @@ typedef struct {
     // Threads that run callbacks now.
     uint64_t workers;
 } duly_stats;
+
+// The callback of a task: run at most once, on a worker (on the submitting thread under `DULY_OVERFLOW_CALLER_RUNS`).
+// Returns 0 for succeeded; anything else is the code of a failure. `call` is borrowed: valid until run returns.
+// It must not throw, longjmp out or end its thread: the process is aborted, with a message where possible.
+typedef int32_t (*duly_run_fn)(void *user_data, duly_call *call);
+
+// Told how a submit that waited for room went: OK with the task, which is the callee's to release; or why it was refused, with
+// NULL, and user_data is the caller's again. Called once, on a delivery thread, never under a lock of duly. It must not throw,
+// longjmp out or end its thread.
+typedef void (*duly_submitted_fn)(void *tell_data, duly_status status, duly_task *task);
+
+// Numbers of a queue, at one moment each.
+typedef struct {
+    // Tasks accepted, ever.
+    uint64_t submitted;
+    // Tasks that wait to be started.
+    uint64_t queued;
+    // Callbacks that were started and have not returned, whether their task has its outcome or not: what the limit limits.
+    uint64_t running;
+    // Producers waiting for room now.
+    uint64_t blocked_producers;
+    // 1 while it is paused, else 0.
+    uint64_t paused;
+} duly_queue_numbers;
+
+// A task that has ended, as `duly_completions_take` gives it. Of fixed size.
+typedef struct {
+    // The task: the one that its submit gave. The caller owns this reference and releases it.
+    duly_task *task;
+    // The tag that was given with the submit.
+    uint64_t tag;
+    // How it ended: a duly_outcome.
+    duly_outcome outcome;
+    // 0.
+    uint32_t reserved;
+} duly_completion;
+
+// Told of an outcome: by `duly_task_on_complete` that the task has it, by `duly_call_on_cancel` that it came from outside.
+// Called at most once, on any thread, never under a lock of duly. It should return soon, and must not throw, longjmp out
+// or end its thread.
+typedef void (*duly_outcome_fn)(void *user_data, duly_outcome outcome);
+
+// Options of a group. Start from `DULY_GROUP_OPTIONS_INIT` or `duly_group_options_init` and set what should differ:
+// 0 means the default of each field. Times are nanoseconds.
+typedef struct {
+    // sizeof(duly_group_options) of the header the program was compiled with.
+    uint32_t size;
+    // 0, or DULY_GROUP_GO_ON: a member that fails cancels nobody.
+    uint32_t flags;
+    // Names the group in messages. Copied. Default "group".
+    const char *label;
+    // Members that may be under way at the same time. Default: as many as the pool's queue holds.
+    uint32_t limit;
+    // Errors that the result keeps, the first ones; DULY_NONE for none. Default: all.
+    uint32_t keep_errors;
+    // Every member must have its outcome within this, counted from the making of the group. Default: none.
+    uint64_t timeout_ns;
+    // The group's own token is a child of this one; borrowed for the call only. Default: none but what is inherited.
+    const duly_token *token;
+} duly_group_options;
+
+// Options of a stream. Start from `DULY_STREAM_OPTIONS_INIT` or `duly_stream_options_init` and set what should differ:
+// 0 means the default of each field.
+typedef struct {
+    // sizeof(duly_stream_options) of the header the program was compiled with.
+    uint32_t size;
+    // 0, or DULY_STREAM_UNORDERED.
+    uint32_t flags;
+    // Items that are under way or wait to be taken, at most. Default: two a worker.
+    uint32_t window;
+    // Must be 0.
+    uint32_t reserved;
+    // Releases an item, exactly once: after its run, or instead of it. Default: nothing to release.
+    duly_drop_fn drop_item;
+    // Options of each item's task; borrowed for the call only. Default: all defaults.
+    const duly_task_options *task;
+} duly_stream_options;
+
+// Gives the next item of a stream: true and the item (which may be NULL), or false: there are no more. Called by whoever asks for
+// an answer, on that thread, one call at a time, never again after false. It must return.
+typedef bool (*duly_next_fn)(void *user_data, void **item);
+
+// As `duly_run_fn`, with the item. Several may run at the same time, with the same user_data.
+typedef int32_t (*duly_item_fn)(void *user_data, void *item, duly_call *call);
+
+// Options of a single flight. Start from `DULY_FLIGHT_OPTIONS_INIT` or `duly_flight_options_init` and set what should differ:
+// 0 means the default of each field.
+typedef struct {
+    // sizeof(duly_flight_options) of the header the program was compiled with.
+    uint32_t size;
+    // 0, or DULY_FLIGHT_RETRY_FAILED.
+    uint32_t flags;
+    // How often a run that ended badly is followed by another; DULY_NONE for never. Default 3.
+    uint32_t handovers;
+    // Must be 0.
+    uint32_t reserved;
+    // Options of each run: label, time-out, token, queue, …; borrowed for the call only. Default: all defaults.
+    const duly_task_options *run;
+} duly_flight_options;
+
+// What a periodic task has done so far, at one moment.
+typedef struct {
+    // Callbacks that were started.
+    uint64_t runs;
+    // Runs that returned a code, panicked, or returned after their task had been ended from outside.
+    uint64_t failures;
+    // Ticks without a run: skipped, or whose task was ended in the queue.
+    uint64_t missed;
+    // Runs that are queued or running now.
+    uint64_t active;
+} duly_periodic_numbers;
+
+// Takes one line: `level` is a duly_log_level, `message` is borrowed and has no line end. Called outside of every lock of
+// duly, several at once, on any thread; it may call everything. It must not throw, longjmp out or end its thread.
+typedef void (*duly_log_fn)(void *user_data, int32_t level, const char *message);
+
+// One thing to know.
+typedef struct {
+    // Whose it is; what it names depends on the kind.
+    uint64_t tag;
+    // With DULY_NOTICE_WORKER: owned by whoever takes the notice. Otherwise NULL.
+    duly_worker *worker;
+    // A DULY_NOTICE_….
+    int32_t kind;
+    // 0.
+    int32_t reserved;
+} duly_notice;
+
+// What a step gives.
+typedef struct {
+    // The callback to run.
+    uint64_t tag;
+    // A DULY_STEP_….
+    int32_t what;
+    // 1 if what was said of the callback before is the outcome of its task; 0 if that had one already.
+    int32_t decided;
+} duly_step;
 
 #ifdef __cplusplus
 extern "C" {
@@ -398,29 +848,28 @@ DULY_API duly_status duly_pool_options_init(duly_pool_options *options, size_t s
 // Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
 DULY_API duly_status duly_task_options_init(duly_task_options *options, size_t size);
 
+// Fills in all defaults; for languages that cannot use `DULY_QUEUE_OPTIONS_INIT`. `size` is sizeof(duly_queue_options).
+// Ownership: the struct stays the caller's.
+// Thread-safety: any thread; the struct must not be in use elsewhere.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
+DULY_API duly_status duly_queue_options_init(duly_queue_options *options, size_t size);
+
+// Fills in all defaults; for languages that cannot use `DULY_PERIODIC_OPTIONS_INIT`. `size` is
+// sizeof(duly_periodic_options).
+// Ownership: the struct stays the caller's.
+// Thread-safety: any thread; the struct must not be in use elsewhere.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
+DULY_API duly_status duly_periodic_options_init(duly_periodic_options *options, size_t size);
+
 // Creates a pool. `options` may be NULL: all defaults.
-// Ownership: the caller owns the pool and releases it; the options stay the caller's and may go at once.
+// Ownership: the caller owns the pool and releases it; the options stay the caller's and may go at once. On OK duly owns
+// hook_data and carry_data, and calls their drops once, when the pool is gone; on any other status they stay the caller's.
 // Thread-safety: any thread.
 // Blocks: only while the threads are created.
 // Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT, UNSUPPORTED, NO_THREADS.
 DULY_API DULY_NODISCARD duly_status duly_pool_new(const duly_pool_options *options, duly_pool **pool);
-
-// Submits a task: `run(user_data, call)` will be called at most once, on a worker. Waits for room as the pool's overflow
-// policy says. `options`, `user_data`, `drop` and `task` may be NULL; `run` may not (INVALID_ARGUMENT).
-// Ownership: on OK duly owns user_data and calls `drop` exactly once (it may have done so before this returns); on any
-// other status user_data stays the caller's. The caller owns the task and releases it; options are copied.
-// Thread-safety: any thread, callbacks included.
-// Blocks: while the queue is full, by the overflow policy, at most submit_timeout_ns and the task's own time-out.
-// Status: OK, QUEUE_FULL, SUBMIT_TIMED_OUT, DEADLINE_EXCEEDED, CANCELLED, SHUT_DOWN, WOULD_DEADLOCK, INVALID_ARGUMENT,
-// NULL_ARGUMENT, FOREIGN_HANDLE, UNSUPPORTED.
-DULY_API DULY_NODISCARD duly_status duly_submit(const duly_pool *pool, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
-
-// As `duly_submit`, but never waits for room: a full queue is QUEUE_FULL (under block), or what the policy does.
-// Ownership: as `duly_submit`.
-// Thread-safety: any thread, callbacks included.
-// Blocks: never (under DULY_OVERFLOW_CALLER_RUNS the callback may run in the call).
-// Status: as `duly_submit`, without SUBMIT_TIMED_OUT.
-DULY_API DULY_NODISCARD duly_status duly_try_submit(const duly_pool *pool, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
 
 // The counters of the pool now. `size` is sizeof(duly_stats).
 // Ownership: the pool and the struct stay the caller's.
@@ -435,6 +884,43 @@ DULY_API duly_status duly_pool_stats(const duly_pool *pool, duly_stats *stats, s
 // Blocks: never.
 // Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
 DULY_API duly_status duly_pool_close(duly_pool *pool);
+
+// From when this returns on there are to be `workers` threads that run callbacks, 1 to 32,767, replacements apart. Those
+// that are too many end when their callback returns; those that are missing are created now.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: only while threads are created.
+// Status: OK, INVALID_ARGUMENT, SHUT_DOWN, NO_THREADS (some are missing), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_pool_set_workers(duly_pool *pool, uint32_t workers);
+
+// Pauses each queue that the pool has now: see `duly_queue_pause`.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread, callbacks included. Pausing twice is as once.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_pool_pause(duly_pool *pool);
+
+// Undoes `duly_pool_pause`, and `duly_queue_pause` of each queue.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_pool_resume(duly_pool *pool);
+
+// True once the pool accepts no more: it was closed or shut down, by a call, a signal or a fork.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; false for NULL or a foreign handle.
+DULY_API bool duly_pool_is_closed(const duly_pool *pool);
+
+// True in a forked child for a pool of its parent: no thread of it is here, every call on it answers at once, and what had
+// no outcome is DULY_ABANDONED. Make a new one.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; false for NULL or a foreign handle.
+DULY_API bool duly_pool_is_inherited(const duly_pool *pool);
 
 // Closes the pool, runs what was accepted for at most `drain_ns`, then abandons the rest: every task has its outcome
 // when this returns. 0 abandons at once, DULY_FOREVER waits for everything. `report` may be NULL.
@@ -459,11 +945,290 @@ DULY_API duly_pool *duly_pool_retain(duly_pool *pool);
 // Status: none.
 DULY_API void duly_pool_release(duly_pool *pool);
 
+// Submits a task: `run(user_data, call)` will be called at most once, on a worker. Waits for room as the overflow policy
+// says: that of the options, or else the queue's. `options`, `user_data`, `drop` and `task` may be NULL; `run` may not
+// (INVALID_ARGUMENT).
+// Ownership: on OK duly owns user_data and calls `drop` exactly once (it may have done so before this returns); on any
+// other status user_data stays the caller's. The caller owns the task and releases it; options are copied.
+// Thread-safety: any thread, callbacks included.
+// Blocks: while the queue is full, by the overflow policy, at most submit_timeout_ns and the task's own time-out.
+// Status: OK, QUEUE_FULL, SUBMIT_TIMED_OUT, DEADLINE_EXCEEDED, CANCELLED, SHUT_DOWN, WOULD_DEADLOCK, INVALID_ARGUMENT,
+// NULL_ARGUMENT, FOREIGN_HANDLE, UNSUPPORTED.
+DULY_API DULY_NODISCARD duly_status duly_submit(const duly_pool *pool, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
+
+// As `duly_submit`, but never waits for room: a full queue is QUEUE_FULL under block, reject and caller_runs; the policies
+// that shed do.
+// Ownership: as `duly_submit`.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: as `duly_submit`, without SUBMIT_TIMED_OUT.
+DULY_API DULY_NODISCARD duly_status duly_try_submit(const duly_pool *pool, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
+
+// As `duly_submit`, but waits for room without a thread: where that would wait, the status is PENDING, and
+// `tell(tell_data, status, task)` is called once, on a delivery thread of the pool, perhaps before this returns. To leave the
+// line, cancel a token that the options name; submit_timeout_ns, the task's own time-out and a shutdown end it, too. In a forked
+// child nobody is told.
+// Ownership: as `duly_submit` on OK and on a refusal, and tell is not called. On PENDING user_data is duly's until tell is called,
+// which then says whose it is; so is tell_data. `task` may be NULL.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, PENDING, and as `duly_submit`; DULY_OVERFLOW_CALLER_RUNS is QUEUE_FULL; INVALID_ARGUMENT also without `tell`.
+DULY_API DULY_NODISCARD duly_status duly_submit_async(const duly_pool *pool, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_submitted_fn tell, void *tell_data, duly_task **task);
+
+// Adds a queue to a pool. `options` may be NULL: all defaults.
+// Ownership: the caller owns the handle and releases it, the queue lives as long as its pool; the options stay the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE, INVALID_ARGUMENT, UNSUPPORTED, SHUT_DOWN.
+DULY_API DULY_NODISCARD duly_status duly_pool_add_queue(const duly_pool *pool, const duly_queue_options *options, duly_queue **queue);
+
+// The queue of the tasks that name no other; its name is "default".
+// Ownership: the caller owns the handle and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_pool_default_queue(const duly_pool *pool, duly_queue **queue);
+
+// The queue's name; "" if it was given none.
+// Ownership: a view owned by the handle, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_queue_name(const duly_queue *queue);
+
+// How many of its tasks are started before it is the next queue's turn, at least 1.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (0), SHUT_DOWN, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_set_weight(duly_queue *queue, uint32_t weight);
+
+// How many of its callbacks may run at the same time; 0: as many as there are workers. A callback counts until it has
+// returned, also when its task has its outcome before; those that run when the limit is lowered run on.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, SHUT_DOWN, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_set_limit(duly_queue *queue, uint32_t most);
+
+// How many callbacks of tasks with the same key may run at the same time; 0: no limit.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, SHUT_DOWN, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_set_key_limit(duly_queue *queue, uint32_t most);
+
+// How many tasks of the same key may be queued; 0: as many as the queue holds. Those queued when it is lowered stay.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, SHUT_DOWN, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_set_key_capacity(duly_queue *queue, uint32_t most);
+
+// How many tasks may be queued, 1 to 8,388,608. Those queued when it is lowered stay.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT, SHUT_DOWN, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_set_capacity(duly_queue *queue, uint32_t capacity);
+
+// From when this returns on, no task of the queue is started. Its tasks are still ended by deadline, token, cancel and
+// shutdown, and it takes new ones while there is room. Closing the pool lets it go on.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included. Pausing twice is as once.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_pause(duly_queue *queue);
+
+// Undoes `duly_queue_pause`.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_resume(duly_queue *queue);
+
+// The numbers of the queue now. `size` is sizeof(duly_queue_numbers).
+// Ownership: the queue and the struct stay the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has), FOREIGN_HANDLE.
+DULY_API duly_status duly_queue_stats(const duly_queue *queue, duly_queue_numbers *stats, size_t size);
+
+// One more reference to the queue's handle.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_queue *duly_queue_retain(duly_queue *queue);
+
+// Gives one reference back. The queue and its tasks stay: it is the pool's.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_queue_release(duly_queue *queue);
+
+// Makes a token without parent.
+// Ownership: the caller owns the token and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API DULY_NODISCARD duly_status duly_token_new(duly_token **token);
+
+// The token that a submit here stands under if its options name none: inside a callback that of its task, as `duly_call_token`
+// gives it; elsewhere a new one without parent. For who names another and wants to inherit all the same: `duly_token_child` of it.
+// Ownership: the caller owns the token and releases it.
+// Thread-safety: any thread; it is about the one that calls.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API DULY_NODISCARD duly_status duly_token_current(duly_token **token);
+
+// Makes a token that is cancelled when `parent` is. A child of a cancelled token is cancelled.
+// Ownership: the caller owns the new token and releases it; the parent stays the caller's and may go at once.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_token_child(const duly_token *parent, duly_token **token);
+
+// Makes a token that counts as cancelled, with reason "deadline_exceeded", once `timeout_ns` has passed: a child of
+// `parent`, or of none if that is NULL. The earlier of its and its parent's deadline holds, also for the tasks under it.
+// Ownership: the caller owns the new token and releases it; the parent stays the caller's and may go at once.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT (no place for the token), FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_token_with_timeout(const duly_token *parent, uint64_t timeout_ns, duly_token **token);
+
+// The token of the task whose callback this is: cancelled when the task is, when its deadline passes, when it is
+// abandoned. What the callback submits stands under it. With `duly_token_fd` a callback that waits in poll is woken.
+// Ownership: the caller owns the token and releases it, during the callback or after it.
+// Thread-safety: any thread while run has not returned.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_call_token(const duly_call *call, duly_token **token);
+
+// Cancels the token and all under it, with reason "requested": their tasks have their outcome when this returns. Only the
+// first reason is kept; cancelling again changes nothing.
+// Ownership: the token stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never, apart from the drop of user_data of tasks that never ran.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_token_cancel(duly_token *token);
+
+// As `duly_token_cancel`, with a reason of the caller's, which `duly_token_reason` and `duly_task_reason` show.
+// Ownership: `reason` is copied; the token stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never, apart from the drop of user_data of tasks that never ran.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_token_cancel_with(duly_token *token, const char *reason);
+
+// True once the token is cancelled, or its deadline has passed.
+// Ownership: the token stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; false for NULL or a foreign handle.
+DULY_API bool duly_token_is_cancelled(const duly_token *token);
+
+// Why it was cancelled: "requested", "deadline_exceeded", "signal 15", the caller's own words; "" while it is not.
+// Ownership: a view owned by the token, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_token_reason(const duly_token *token);
+
+// Nanoseconds until the token's deadline, its own or its parent's: 0 when it has passed, DULY_FOREVER when there is none.
+// Ownership: the token stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API uint64_t duly_token_time_left(const duly_token *token);
+
+// Waits until the token is cancelled, at most `timeout_ns` (DULY_FOREVER: as long as it takes).
+// Ownership: the token stays the caller's.
+// Thread-safety: any thread; many may wait for the same token. Inside a callback it holds the worker.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK (it is cancelled), TIMED_OUT, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_token_wait(const duly_token *token, uint64_t timeout_ns);
+
+// A descriptor for poll, epoll, select: readable (POLLIN) from the moment the token is cancelled, and for good. The same
+// one each time; made by the first call, closed on exec. Only poll it: do not read from it, write to it or close it.
+// In a forked child it is another one, readable at once.
+// Ownership: the descriptor is the token's, and closed with its last release: take it out of an epoll set before.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NO_DESCRIPTORS, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_token_fd(const duly_token *token, int *fd);
+
+// One more reference to the token.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_token *duly_token_retain(duly_token *token);
+
+// Gives one reference back; it cancels nothing. The last one closes the descriptor and frees the views.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_token_release(duly_token *token);
+
+// Creates a completion queue with so many places: for so many tasks that are under way or wait to be taken. Name it in the
+// options of a submit (`completions`, `tag`): the task is put there when it has ended, however it ended, exactly once. A
+// place is taken by the submit, so that delivering waits for nobody; a submit that finds none is QUEUE_FULL at once, whatever
+// the overflow policy. The place is free again when the completion was taken. Tasks of any pool; also those of groups.
+// Ownership: the caller owns the queue and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (capacity 0), NULL_ARGUMENT.
+DULY_API DULY_NODISCARD duly_status duly_completions_new(size_t capacity, duly_completions **completions);
+
+// A descriptor that is readable exactly while completions wait to be taken: for poll, epoll, libuv and the like. Watch it,
+// then take until TIMED_OUT (time-out 0), or once, if it is watched level-triggered. One system call when the first comes
+// and one when the last is taken, not one a task.
+// Ownership: the descriptor stays the queue's: do not read, write or close it. It is closed with the last release, and in
+// programs that the process executes.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NO_DESCRIPTORS, SHUT_DOWN (a forked child: the queue is its parent's), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_completions_fd(const duly_completions *completions, int *fd);
+
+// Takes what is there, at most `most`, the oldest first, into the array `taken`, and says in `count` how many; waits until
+// there is something, at most `timeout_ns`.
+// Ownership: the caller owns the reference in each completion and releases it. The array stays the caller's.
+// Thread-safety: any thread, callbacks included; several may take at the same time: each completion goes to one of them.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK (count is 1 at least), TIMED_OUT (there was nothing), SHUT_DOWN (a forked child: the queue is its parent's),
+// INVALID_ARGUMENT (most is 0), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_completions_take(const duly_completions *completions, uint64_t timeout_ns, duly_completion *taken, size_t most, size_t *count);
+
+// How many places are free: neither a task's that is under way nor a completion's that was not taken.
+// Ownership: the queue stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API size_t duly_completions_free_places(const duly_completions *completions);
+
+// One more reference to the queue.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_completions *duly_completions_retain(duly_completions *completions);
+
+// Gives one reference back. With the last, completions that nobody took are released, the descriptor is closed, and tasks
+// that end later are not kept.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never, apart from the drop of values that nobody took.
+// Status: none.
+DULY_API void duly_completions_release(duly_completions *completions);
+
 // Waits until the task has its outcome, at most `timeout_ns` (DULY_FOREVER: as long as it takes).
 // Ownership: the task stays the caller's; nothing is taken.
 // Thread-safety: any thread; many may wait for the same task.
 // Blocks: up to timeout_ns; 0 only looks.
-// Status: OK, TIMED_OUT (the task goes on), NULL_ARGUMENT, FOREIGN_HANDLE. `outcome` may be NULL.
+// Status: OK, TIMED_OUT (the task goes on), WOULD_DEADLOCK (inside a callback, with DULY_FOREVER: this wait could never
+// end; the task goes on), NULL_ARGUMENT, FOREIGN_HANDLE. `outcome` may be NULL.
 DULY_API duly_status duly_task_wait(const duly_task *task, uint64_t timeout_ns, duly_outcome *outcome);
 
 // The outcome of a task that has one.
@@ -503,6 +1268,15 @@ DULY_API duly_status duly_task_cancel(duly_task *task);
 // Status: OK (this call decided the outcome), ENDED (it had one), NULL_ARGUMENT, FOREIGN_HANDLE.
 DULY_API duly_status duly_task_cancel_with(duly_task *task, const char *reason);
 
+// Registers a completion callback, which is told the outcome: on the worker that ends the task, otherwise on a delivery
+// thread; here and now if the task has its outcome. It is told although the last handle of the task is released before.
+// Ownership: the task stays the caller's, nothing is taken. On OK duly owns user_data and calls `drop` (may be NULL)
+// exactly once, after `tell` or, in a forked child, instead of it; on any other status user_data stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never, apart from a `tell` here and now.
+// Status: OK, INVALID_ARGUMENT (no `tell`), NULL_ARGUMENT (no task), FOREIGN_HANDLE.
+DULY_API duly_status duly_task_on_complete(duly_task *task, duly_outcome_fn tell, void *user_data, duly_drop_fn drop);
+
 // The code that run returned, of a failed task.
 // Ownership: the task stays the caller's.
 // Thread-safety: any thread.
@@ -516,6 +1290,14 @@ DULY_API int32_t duly_task_code(const duly_task *task);
 // Blocks: never.
 // Status: none; "" for any other outcome, a task without one, NULL or a foreign handle.
 DULY_API const char *duly_task_message(const duly_task *task);
+
+// The object that the callback attached to its failure with `duly_call_set_failure` and this very `drop`, which so tells of
+// what type it is.
+// Ownership: borrowed: the object is the task's and lives until its last release; every handle gives the same.
+// Thread-safety: any thread; several may look at the object at once.
+// Blocks: never.
+// Status: OK, PENDING, NO_VALUE (another outcome, no object, or another drop), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_task_failure(const duly_task *task, duly_drop_fn drop, void **object);
 
 // Why a task was cancelled: "requested", "caller_left", or the caller's own words.
 // Ownership: a view owned by the task, never NULL; valid until its last release.
@@ -535,7 +1317,8 @@ DULY_API const char *duly_task_label(const duly_task *task);
 // Ownership: the caller owns the new reference and releases it.
 // Thread-safety: any thread.
 // Blocks: never.
-// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+// Status: none; returns the same pointer, NULL for NULL, a foreign handle, or a task of which there are about a million
+// references.
 DULY_API duly_task *duly_task_retain(duly_task *task);
 
 // Gives one reference back; it cancels nothing. The last one frees the views and drops a value that nobody took.
@@ -545,6 +1328,252 @@ DULY_API duly_task *duly_task_retain(duly_task *task);
 // Status: none.
 DULY_API void duly_task_release(duly_task *task);
 
+// Waits until one of `count` tasks has its outcome, at most `timeout_ns`: `first` is the place in the array of the first that
+// ended, or, when the call finds several, of one of those.
+// Ownership: the array and the tasks stay the caller's; nothing is taken. A task may stand there twice.
+// Thread-safety: any thread, callbacks included.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK, TIMED_OUT (the tasks go on), WOULD_DEADLOCK (inside a callback, with DULY_FOREVER: this wait could never
+// end), INVALID_ARGUMENT (no task), NULL_ARGUMENT (also one of the tasks), FOREIGN_HANDLE. `first` may be NULL.
+DULY_API duly_status duly_wait_any(const duly_task *const *tasks, size_t count, uint64_t timeout_ns, size_t *first);
+
+// Waits until all of `count` tasks have their outcome, at most `timeout_ns`. No task at all is fine.
+// Ownership: the array and the tasks stay the caller's; nothing is taken. A task may stand there twice.
+// Thread-safety: any thread, callbacks included.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK, TIMED_OUT (one at least goes on), WOULD_DEADLOCK (inside a callback, with DULY_FOREVER: this wait could never
+// end), INVALID_ARGUMENT (more tasks than memory has addresses), NULL_ARGUMENT (also one of the tasks), FOREIGN_HANDLE.
+DULY_API duly_status duly_wait_all(const duly_task *const *tasks, size_t count, uint64_t timeout_ns);
+
+// Fills in all defaults; for languages that cannot use `DULY_GROUP_OPTIONS_INIT`. `size` is sizeof(duly_group_options).
+// Ownership: the struct stays the caller's.
+// Thread-safety: any thread; the struct must not be in use elsewhere.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
+DULY_API duly_status duly_group_options_init(duly_group_options *options, size_t size);
+
+// Creates a group whose members go to this pool. `options` may be NULL: all defaults.
+// Ownership: the caller owns the group and releases it; options are copied. The group holds a reference of the pool.
+// Thread-safety: any thread, callbacks included: then the group stands under the callback's token and deadline.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT, UNSUPPORTED, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_group_new(const duly_pool *pool, const duly_group_options *options, duly_group **group);
+
+// Submits a member. As `duly_submit`, under the group's token: the options' own is not looked at. Waits while as many members
+// as the group's limit allows are under way, then for room.
+// Ownership: as `duly_submit`. Releasing the task changes nothing for the group; `task` may be NULL.
+// Thread-safety: any thread, callbacks and members included.
+// Blocks: while the group or the queue is full, at most submit_timeout_ns and the task's own time-out.
+// Status: as `duly_submit`; CANCELLED: the group has failed, was cancelled, or a wait has seen its end.
+DULY_API DULY_NODISCARD duly_status duly_group_submit(const duly_group *group, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
+
+// As `duly_group_submit`, but never waits: a full group is QUEUE_FULL, as is a full queue.
+// Ownership: as `duly_group_submit`.
+// Thread-safety: any thread, callbacks and members included.
+// Blocks: never.
+// Status: as `duly_group_submit`, without SUBMIT_TIMED_OUT.
+DULY_API DULY_NODISCARD duly_status duly_group_try_submit(const duly_group *group, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
+
+// Waits until no member is under way, at most `timeout_ns`. From then on no more are accepted. `result` may be NULL; whether
+// all succeeded is in it: `duly_group_result_succeeded`.
+// Ownership: the caller owns the result and releases it. The errors are in that of the first wait that sees the end.
+// Thread-safety: any thread, callbacks included.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK (the group has ended, however), TIMED_OUT (it goes on), WOULD_DEADLOCK (inside a callback, with DULY_FOREVER:
+// this wait could never end; the group goes on), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_group_wait(const duly_group *group, uint64_t timeout_ns, duly_group_result **result);
+
+// Cancels every member that has no outcome, with `reason` (NULL: "requested"); no more are accepted.
+// Ownership: `reason` is copied; the group stays the caller's.
+// Thread-safety: any thread, callbacks and members included.
+// Blocks: never, apart from the drop of user_data of members that never ran.
+// Status: OK (also when it was cancelled before), NULL_ARGUMENT (no group), FOREIGN_HANDLE.
+DULY_API duly_status duly_group_cancel(duly_group *group, const char *reason);
+
+// From now on the last release of the group cancels nothing.
+// Ownership: the group stays the caller's, who still releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_group_detach(duly_group *group);
+
+// One more reference to the group.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_group *duly_group_retain(duly_group *group);
+
+// Gives one reference back. The last one cancels the members that are under way, unless the group was detached or a wait has
+// seen its end.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks and members included.
+// Blocks: never, apart from the drop of user_data of members that never ran.
+// Status: none.
+DULY_API void duly_group_release(duly_group *group);
+
+// True when every member succeeded.
+// Ownership: the result stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; false for NULL or a foreign handle.
+DULY_API bool duly_group_result_succeeded(const duly_group_result *result);
+
+// How many members ended with this duly_outcome.
+// Ownership: the result stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for another number, NULL or a foreign handle.
+DULY_API uint64_t duly_group_result_count(const duly_group_result *result, int32_t outcome);
+
+// How many of the cancelled members the group itself cancelled, because another had failed. They are not among the errors.
+// Ownership: the result stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API uint64_t duly_group_result_cancelled_by_group(const duly_group_result *result);
+
+// How many errors are in the result, in the order in which the members ended: the first is what made the group fail.
+// Ownership: the result stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API size_t duly_group_result_error_count(const duly_group_result *result);
+
+// The error `index` (0 to count - 1) as an ended task: its outcome, code, message, reason and label are read as those of any.
+// It is not the member's own handle. `member` (may be NULL) is the how-manieth submit that was, from 0.
+// Ownership: the task is borrowed: it belongs to the result and lives until its last release; retain it to keep it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; NULL if there is no such error, for NULL or a foreign handle.
+DULY_API duly_task *duly_group_result_error(const duly_group_result *result, size_t index, size_t *member);
+
+// All errors as text for people.
+// Ownership: a view owned by the result, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" if all succeeded, for NULL or a foreign handle.
+DULY_API const char *duly_group_result_text(const duly_group_result *result);
+
+// One more reference to the result.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_group_result *duly_group_result_retain(duly_group_result *result);
+
+// Gives one reference back; the last one frees the result, its errors and its views.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_group_result_release(duly_group_result *result);
+
+// Fills in all defaults; for languages that cannot use `DULY_STREAM_OPTIONS_INIT`. `size` is sizeof(duly_stream_options).
+// Ownership: the struct stays the caller's.
+// Thread-safety: any thread; the struct must not be in use elsewhere.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
+DULY_API duly_status duly_stream_options_init(duly_stream_options *options, size_t size);
+
+// Creates a stream: `run(run_data, item, call)` is called for each item that `next(next_data, &item)` gives, each as a task of
+// its own. Nothing is pulled before the first answer is asked for, and at most the window's items are under way or wait to be
+// taken, so an infinite input does no harm. `options` may be NULL: all defaults.
+// Ownership: the caller owns the stream and releases it. On OK duly owns both user_data and calls each drop (may be NULL)
+// exactly once; on any other status they stay the caller's. Options are copied.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (no `next`, no `run`, a completion queue), UNSUPPORTED, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_stream_new(const duly_pool *pool, const duly_stream_options *options, duly_next_fn next, void *next_data, duly_drop_fn next_drop, duly_item_fn run, void *run_data, duly_drop_fn run_drop, duly_stream **stream);
+
+// The next answer, in the order of the items unless DULY_STREAM_UNORDERED was asked for: the item's task, ended already, whose
+// outcome, code, message, reason and value (`duly_task_take`) are read as those of any. NULL, with status OK: there are no
+// more. An item that the pool refuses is dropped, and its answer is that status; the next call goes on with the next item.
+// Ownership: the caller owns the task and releases it. A value that nobody takes is dropped with it.
+// Thread-safety: any thread, callbacks included, but one at a time.
+// Blocks: up to timeout_ns and as long as `next` does; 0 only looks.
+// Status: OK, TIMED_OUT (nothing is lost), the refusals of `duly_submit`, INVALID_ARGUMENT (another call is under way, perhaps
+// this one is made by `next`), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_stream_next(duly_stream *stream, uint64_t timeout_ns, duly_task **task);
+
+// One more reference to the stream.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_stream *duly_stream_retain(duly_stream *stream);
+
+// Gives one reference back. The last one cancels what is under way, with reason "caller_left", and drops the input.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never, apart from the drop of items and values that nobody took.
+// Status: none.
+DULY_API void duly_stream_release(duly_stream *stream);
+
+// Fills in all defaults; for languages that cannot use `DULY_FLIGHT_OPTIONS_INIT`. `size` is sizeof(duly_flight_options).
+// Ownership: the struct stays the caller's.
+// Thread-safety: any thread; the struct must not be in use elsewhere.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has).
+DULY_API duly_status duly_flight_options_init(duly_flight_options *options, size_t size);
+
+// Creates a single flight whose runs go to this pool. `options` may be NULL: all defaults. A run that panics, is cancelled, shed
+// or late is followed by another, with the callback of a caller that is still there; a run that fails is an answer.
+// Ownership: the caller owns the flight and releases it; options are copied, and the pool stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (a completion queue: answers go to the callers), UNSUPPORTED, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_flight_new(const duly_pool *pool, const duly_flight_options *options, duly_flight **flight);
+
+// Waits for the answer of this key; starts a run with `run` if none is under way. `task` is the answer, ended already: its
+// outcome, code, message and reason are read as those of any task, its value with `duly_flight_value`; all callers of a run
+// get the same. Of `options` (may be NULL) time-out and token are this caller's own and end its wait only: then the answer is
+// DULY_DEADLINE_EXCEEDED or DULY_CANCELLED. The run is cancelled when its last caller has left. Nothing is kept of a key once
+// its answer is there. `key` is any `key_size` bytes.
+// Ownership: the key is copied. On OK duly owns user_data and calls `drop` exactly once, whether `run` was needed or not; on
+// any other status user_data stays the caller's. The caller owns the task and releases it; `task` may be NULL.
+// Thread-safety: any thread, callbacks included.
+// Blocks: until the answer is there, at most the options' time-out.
+// Status: OK, the refusals of `duly_submit` (this caller was to start the run; the others try for themselves), WOULD_DEADLOCK
+// (inside a callback, without a time-out: this wait could never end), INVALID_ARGUMENT (no `run`, or another option than
+// time-out and token), NULL_ARGUMENT (no flight, or no key with a key_size), FOREIGN_HANDLE, UNSUPPORTED.
+DULY_API DULY_NODISCARD duly_status duly_flight_run(const duly_flight *flight, const void *key, size_t key_size, const duly_task_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_task **task);
+
+// The value of an answer of `duly_flight_run`, which all callers of that run have: look, do not change or free it.
+// Ownership: borrowed: the value lives until the last of these answers is released. `duly_task_take` is TAKEN for it.
+// Thread-safety: any thread; several may look at the value at once.
+// Blocks: never.
+// Status: OK, NO_VALUE (another outcome), INVALID_ARGUMENT (not an answer of a flight), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_flight_value(const duly_task *task, void **value);
+
+// How many keys are under way.
+// Ownership: the flight stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API size_t duly_flight_key_count(const duly_flight *flight);
+
+// How many callers wait for an answer, of all keys.
+// Ownership: the flight stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API size_t duly_flight_caller_count(const duly_flight *flight);
+
+// One more reference to the flight.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_flight *duly_flight_retain(duly_flight *flight);
+
+// Gives one reference back. Callers that wait are not disturbed.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_flight_release(duly_flight *flight);
+
 // True once the task has its outcome although the callback still runs: cancelled, past its deadline, abandoned. The
 // callback should return soon; whatever it returns is no longer looked at.
 // Ownership: the call stays borrowed.
@@ -552,6 +1581,24 @@ DULY_API void duly_task_release(duly_task *task);
 // Blocks: never.
 // Status: none; false for NULL or a foreign handle.
 DULY_API bool duly_call_is_cancelled(const duly_call *call);
+
+// Why the callback should return: the outcome that its task has already, which is cancelled, deadline_exceeded or
+// abandoned.
+// Ownership: the call stays borrowed.
+// Thread-safety: any thread while run has not returned.
+// Blocks: never.
+// Status: OK, PENDING (nothing has ended the task: go on), NULL_ARGUMENT, FOREIGN_HANDLE. `cause` may be NULL.
+DULY_API duly_status duly_call_cause(const duly_call *call, duly_outcome *cause);
+
+// Registers a hook that is told when the task gets its outcome from outside while the callback runs (cancelled, past its
+// deadline, abandoned): to close a socket or end a child that the callback waits for. It is told on a delivery thread,
+// or here and now if that has happened; not any more once run has returned, unless it is being told then.
+// Ownership: on OK duly owns user_data and calls `drop` (may be NULL) exactly once, after `tell` or instead of it; on any
+// other status user_data stays the caller's.
+// Thread-safety: any thread while run has not returned.
+// Blocks: never, apart from a `tell` here and now.
+// Status: OK, INVALID_ARGUMENT (no `tell`), NULL_ARGUMENT (no call), FOREIGN_HANDLE.
+DULY_API duly_status duly_call_on_cancel(duly_call *call, duly_outcome_fn tell, void *user_data, duly_drop_fn drop);
 
 // Nanoseconds until the task's deadline: 0 when it has passed, DULY_FOREVER when there is none.
 // Ownership: the call stays borrowed.
@@ -573,6 +1620,208 @@ DULY_API duly_status duly_call_set_value(duly_call *call, void *value, duly_drop
 // Blocks: never.
 // Status: OK, NULL_ARGUMENT (no call), FOREIGN_HANDLE.
 DULY_API duly_status duly_call_set_message(duly_call *call, const char *message);
+
+// Attaches an object of the caller's to a failure, such as an exception: what `duly_task_failure` gives if run returns a code;
+// replaces (and drops) one set before.
+// Ownership: takes `object`: `drop` (may be NULL) is called once, when the task's last reference is released, or when run has
+// returned 0 or too late. Not taken on error.
+// Thread-safety: any thread while run has not returned.
+// Blocks: never, apart from the drop of a replaced object.
+// Status: OK, NULL_ARGUMENT (no call), FOREIGN_HANDLE.
+DULY_API duly_status duly_call_set_failure(duly_call *call, void *object, duly_drop_fn drop);
+
+// Calls `run(user_data, call)` every `period_ns`, each run a task with the options named; the first after one period, or
+// after the task's delay_ns. Ticks stand on a grid: a run that takes long moves none. A tick whose run cannot be submitted
+// (the one before is not done, the queue is full) is missed, or made up for: DULY_PERIODIC_CATCH_UP. timeout_ns holds for
+// each run; a token cancels the whole. `drop` and `periodic` may be NULL.
+// Ownership: on OK duly owns user_data and calls `drop` once, when the last run is over; on any other status user_data
+// stays the caller's. The caller owns the periodic task and releases it; options are copied.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, CANCELLED, SHUT_DOWN, INVALID_ARGUMENT (a period of 0, a jitter not below it), NULL_ARGUMENT (no pool or
+// options), FOREIGN_HANDLE, UNSUPPORTED.
+DULY_API DULY_NODISCARD duly_status duly_pool_every(const duly_pool *pool, const duly_periodic_options *options, duly_run_fn run, void *user_data, duly_drop_fn drop, duly_periodic **periodic);
+
+// Ends it, with reason "requested": a queued run is cancelled, the callback of a running one is told.
+// Ownership: the periodic task stays the caller's.
+// Thread-safety: any thread, callbacks included, its own too.
+// Blocks: never.
+// Status: OK (this call ended it), ENDED (it had ended), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_periodic_cancel(duly_periodic *periodic);
+
+// As `duly_periodic_cancel`, with a reason of the caller's.
+// Ownership: `reason` is copied; the periodic task stays the caller's.
+// Thread-safety: any thread, callbacks included, its own too.
+// Blocks: never.
+// Status: OK (this call ended it), ENDED (it had ended), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_periodic_cancel_with(duly_periodic *periodic, const char *reason);
+
+// Waits until it has ended, at most `timeout_ns` (DULY_FOREVER: as long as it takes): it is cancelled, its pool is closed,
+// it has failed too often. A run that was submitted before may still be running. `end` (a duly_periodic_end) may be NULL.
+// Ownership: the periodic task stays the caller's.
+// Thread-safety: any thread; many may wait for the same one.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK, TIMED_OUT (it goes on), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_periodic_wait(const duly_periodic *periodic, uint64_t timeout_ns, int32_t *end);
+
+// Why it was cancelled: "requested", the caller's own words; "" while it goes on, and if it ended otherwise.
+// Ownership: a view owned by the periodic task, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_periodic_reason(const duly_periodic *periodic);
+
+// What it has done so far. `size` is sizeof(duly_periodic_numbers).
+// Ownership: the periodic task and the struct stay the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (a size that no version of the struct has), FOREIGN_HANDLE.
+DULY_API duly_status duly_periodic_stats(const duly_periodic *periodic, duly_periodic_numbers *stats, size_t size);
+
+// The token of all its runs: cancelling it ends the whole.
+// Ownership: the caller owns the token and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_periodic_token(const duly_periodic *periodic, duly_token **token);
+
+// One more reference to the periodic task.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_periodic *duly_periodic_retain(duly_periodic *periodic);
+
+// Gives one reference back; it cancels nothing: the callback is run on.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_periodic_release(duly_periodic *periodic);
+
+// The callbacks that run although their task has its outcome: overdue ones, and those that a shutdown abandoned.
+// Ownership: the caller owns the snapshot and releases it; the pool stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_pool_leaks(const duly_pool *pool, duly_leaks **leaks);
+
+// All callbacks that run, those of `duly_pool_leaks` included.
+// Ownership: the caller owns the snapshot and releases it; the pool stays the caller's.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_pool_running(const duly_pool *pool, duly_leaks **leaks);
+
+// How many callbacks there were.
+// Ownership: the snapshot stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API size_t duly_leaks_count(const duly_leaks *leaks);
+
+// The label of the task `index` (0 to count - 1); "" if it had none, or there is no such task.
+// Ownership: a view owned by the snapshot, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_leaks_label(const duly_leaks *leaks, size_t index);
+
+// Where the task `index` was submitted: what its options said (`DULY_HERE`), or a line of Rust; "" if that is not known.
+// Ownership: a view owned by the snapshot, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_leaks_submitted_at(const duly_leaks *leaks, size_t index);
+
+// The name of the thread that runs the callback of the task `index`: the worker.
+// Ownership: a view owned by the snapshot, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_leaks_thread(const duly_leaks *leaks, size_t index);
+
+// The outcome (a duly_outcome) of the task `index`, whose callback ran on; 0 if it had none.
+// Ownership: the snapshot stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API int32_t duly_leaks_outcome(const duly_leaks *leaks, size_t index);
+
+// For how long the callback of the task `index` had been running, in nanoseconds, to a few milliseconds.
+// Ownership: the snapshot stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL or a foreign handle.
+DULY_API uint64_t duly_leaks_age_ns(const duly_leaks *leaks, size_t index);
+
+// The whole snapshot as text for people, a line each.
+// Ownership: a view owned by the snapshot, never NULL; valid until its last release.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; "" for NULL or a foreign handle.
+DULY_API const char *duly_leaks_text(const duly_leaks *leaks);
+
+// One more reference to the snapshot.
+// Ownership: the caller owns the new reference and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+DULY_API duly_leaks *duly_leaks_retain(duly_leaks *leaks);
+
+// Gives one reference back; the last one frees the snapshot and its views.
+// Ownership: takes the caller's reference. NULL is fine.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_leaks_release(duly_leaks *leaks);
+
+// The first of these signals that comes closes the pool and begins its drain, the next one abandons what is left: after
+// the first the pool has come to its end, and the process is ready to exit, within `grace_ns`. SIGTERM, SIGINT, SIGHUP,
+// SIGQUIT, SIGUSR1 and SIGUSR2 can be named. Handlers that the program had still run; that a signal ends the process by
+// default is held back until the pool's last handle is released. Binding again replaces what was bound; a count of 0 ends
+// it. In a forked child nobody is bound.
+// Ownership: the pool stays the caller's; the signals are copied.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (another signal), SHUT_DOWN (inherited by fork), NO_THREADS, NO_DESCRIPTORS, NULL_ARGUMENT,
+// FOREIGN_HANDLE.
+DULY_API duly_status duly_pool_shutdown_on(duly_pool *pool, const int *signals, size_t count, uint64_t grace_ns);
+
+// Waits until a pool that is bound to signals has come to its end, by a signal or by another shutdown. `report` may be
+// NULL. What a main thread does while others serve.
+// Ownership: the caller owns the report and releases it; the pool stays the caller's.
+// Thread-safety: any thread but the workers of this pool.
+// Blocks: up to timeout_ns; 0 only looks.
+// Status: OK, TIMED_OUT (the pool goes on), INVALID_ARGUMENT (it is not bound: `duly_pool_shutdown_on`), WOULD_DEADLOCK
+// (called by a worker of this pool), SHUT_DOWN (inherited by fork), NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_pool_wait_shutdown(const duly_pool *pool, uint64_t timeout_ns, duly_report **report);
+
+// The number of the signal that came first to a pool bound by `duly_pool_shutdown_on`; 0 while none has come.
+// Ownership: the pool stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none; 0 for NULL, a foreign handle, a pool that is not bound.
+DULY_API int duly_pool_signal(const duly_pool *pool);
+
+// From now on one of these signals cancels the token and all under it, with reason "signal N", as long as the token or a
+// child of it lives. The signals are those of `duly_pool_shutdown_on`, and so is what is said there of handlers. May be
+// called several times for one token.
+// Ownership: the token stays the caller's; the signals are copied.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT (no signal, or another one), NO_THREADS, NO_DESCRIPTORS, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_token_cancel_on(duly_token *token, const int *signals, size_t count);
+
+// Has every log line of the library, of all its pools, handed to `hook`, in place of the one set before; NULL: to nobody.
+// Without one, lines go nowhere: what they tell is in the counters, and is told to the hook of each pool. A forked child
+// goes on with the hook that its parent had.
+// Ownership: on OK duly owns user_data and calls `drop` (may be NULL) exactly once, when another one was set and no call is
+// under way any more; on any other status user_data stays the caller's. A few words are kept for each that was ever set.
+// Thread-safety: any thread, log hooks included.
+// Blocks: never, apart from the drop of the one before.
+// Status: OK, UNSUPPORTED (a program in Rust that holds this library has set a logger of its own).
+DULY_API duly_status duly_set_log(duly_log_fn hook, void *user_data, duly_drop_fn drop);
 
 // True when the books of `stats` balance; while tasks end, a pool at work may show a moment in between.
 // Ownership: `stats` stays the caller's.
@@ -657,6 +1906,163 @@ DULY_API duly_report *duly_report_retain(duly_report *report);
 // Blocks: never.
 // Status: none.
 DULY_API void duly_report_release(duly_report *report);
+
+// Makes a board. `run(tag, call)` is called for callbacks of the language on threads that are none of its own: those of a
+// pool that another language made, and those that submit or wait. It returns as a duly_run_fn does, or DULY_RUN_PANICKED.
+// Ownership: the board lives as long as the process; make one.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT (no run).
+DULY_API DULY_NODISCARD duly_status duly_board_new(duly_run_fn run, duly_board **board);
+
+// Takes up to `most` notices, waiting for the first one.
+// Ownership: the caller owns the workers in them.
+// Thread-safety: any thread; each notice is taken once.
+// Blocks: up to timeout_ns, until there is one.
+// Status: OK, TIMED_OUT, SHUT_DOWN (inherited by a forked child), INVALID_ARGUMENT (`most` is 0), NULL_ARGUMENT,
+// FOREIGN_HANDLE.
+DULY_API duly_status duly_board_take(duly_board *board, uint64_t timeout_ns, duly_notice *notices, size_t most, size_t *count);
+
+// Puts up a notice of the language's own, DULY_NOTICE_TOLD. On a board that a forked child inherited nothing is put up.
+// Ownership: nothing changes hands.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_board_tell(duly_board *board, uint64_t tag);
+
+// As `duly_pool_new`, for a pool whose workers are brought: each, replacements too, is put up as a DULY_NOTICE_WORKER with
+// `tag`. `stack_size` and the carry functions are not looked at; the hook is told within steps.
+// Ownership: the caller owns the pool and releases it.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE, INVALID_ARGUMENT, UNSUPPORTED, NO_THREADS (of the timer).
+DULY_API DULY_NODISCARD duly_status duly_board_pool(duly_board *board, const duly_pool_options *options, uint64_t tag, duly_pool **pool);
+
+// Submits the callback of the language that `tag` names; `wait`: as `duly_submit`, otherwise as `duly_try_submit`.
+// Ownership: the caller owns the task and releases it. On OK the tag comes back once; otherwise never.
+// Thread-safety: any thread, callbacks included.
+// Blocks: if `wait`, as `duly_submit`; otherwise never.
+// Status: as `duly_submit`.
+DULY_API DULY_NODISCARD duly_status duly_board_submit(duly_board *board, const duly_pool *pool, const duly_task_options *options, uint64_t tag, bool wait, duly_task **task);
+
+// Submits the callback that `tag` names, or, where `duly_submit` would wait for room, gives an offer, which stands in line
+// without holding a thread: then the status is PENDING. Call `duly_offer_again` until it says something else, first at once,
+// and then after each DULY_NOTICE_ROOM for the tag.
+// Ownership: on OK the caller owns the task, on PENDING the offer; the other is not written.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: OK, PENDING, and as `duly_submit`; DULY_OVERFLOW_CALLER_RUNS is QUEUE_FULL.
+DULY_API DULY_NODISCARD duly_status duly_board_offer(duly_board *board, const duly_pool *pool, const duly_task_options *options, uint64_t tag, duly_task **task, duly_offer **offer);
+
+// Goes on with an offer. Once it is OK or refused, release it.
+// Ownership: the caller owns the task and releases it; the offer stays the caller's.
+// Thread-safety: any thread, one at a time.
+// Blocks: never.
+// Status: OK, PENDING, and as `duly_submit` when refused.
+DULY_API DULY_NODISCARD duly_status duly_offer_again(duly_offer *offer, duly_task **task);
+
+// Gives an offer up: one that is still in line leaves it, and its tag comes back as DULY_NOTICE_UNRUN.
+// Ownership: takes the offer. NULL is fine.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_offer_release(duly_offer *offer);
+
+// As `duly_pool_every`, of the callback that `tag` names: each run is a call of the board's `run` with it, on a worker. A
+// DULY_NOTICE_ENDED with `tag` tells that no more runs will come, if the handle is still held then, and a DULY_NOTICE_UNRUN that the
+// last one is over.
+// Ownership: on OK the caller owns the periodic task and releases it, and the tag comes back once, as DULY_NOTICE_UNRUN; otherwise
+// never.
+// Thread-safety: any thread, callbacks included.
+// Blocks: never.
+// Status: as `duly_pool_every`.
+DULY_API DULY_NODISCARD duly_status duly_board_every(duly_board *board, const duly_pool *pool, const duly_periodic_options *options, uint64_t tag, duly_periodic **periodic);
+
+// Puts up a DULY_NOTICE_ENDED with `tag` when the task has its outcome, at once if it has; but not when a
+// `duly_worker_step` of the same tag decides it.
+// Ownership: the caller owns the watch and releases it; the task stays the caller's.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API DULY_NODISCARD duly_status duly_board_watch(duly_board *board, const duly_task *task, uint64_t tag, duly_watch **watch);
+
+// Looks for the end no more. A notice that was put up stays.
+// Ownership: takes the watch. NULL is fine.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_watch_release(duly_watch *watch);
+
+// The calling thread is inside of the callback that this worker has in hand, until it departs: what it waits for in between
+// may have the worker replaced meanwhile, and is refused if nobody could end the wait.
+// Ownership: the worker stays the caller's.
+// Thread-safety: a thread that is in no callback.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API duly_status duly_worker_arrive(duly_worker *worker);
+
+// Undoes `duly_worker_arrive`.
+// Ownership: the worker stays the caller's.
+// Thread-safety: the thread on which it arrived.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API duly_status duly_worker_depart(duly_worker *worker);
+
+// The callback in hand waits for something that ends by itself, and not in this library: until it is back, another worker
+// stands in for this one, as far as max_replacements allows.
+// Ownership: the worker stays the caller's.
+// Thread-safety: any thread, one at a time.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API duly_status duly_worker_away(duly_worker *worker);
+
+// Undoes `duly_worker_away`, once.
+// Ownership: the worker stays the caller's.
+// Thread-safety: any thread, one at a time.
+// Blocks: never.
+// Status: OK, NULL_ARGUMENT.
+DULY_API duly_status duly_worker_back(duly_worker *worker);
+
+// From now on this worker does not sleep within its steps: one that finds nothing is DULY_STEP_DOZE, also if it says how a
+// callback ended, and a DULY_NOTICE_WAKE with `tag` (neither 0 nor the largest number) tells when to go on.
+// Ownership: the worker stays the caller's.
+// Thread-safety: any thread, one at a time.
+// Blocks: never.
+// Status: OK, INVALID_ARGUMENT, NULL_ARGUMENT, FOREIGN_HANDLE.
+DULY_API duly_status duly_worker_wake_with(duly_worker *worker, duly_board *board, uint64_t tag);
+
+// The first worker that dozes and is woken by this thread from now on is told by `duly_board_gathered`, and not put up: for
+// a language that can hand its turn over faster than by a notice. To be followed by that soon, with no wait in between; whoever was
+// woken before a hook or a function that is told of an outcome is called on this thread, or by that, is put up.
+// Ownership: nothing changes hands.
+// Thread-safety: any thread; it is a matter of the calling one.
+// Blocks: never.
+// Status: none; returns what `duly_board_gathered` takes, so that pairs may be nested.
+DULY_API uint64_t duly_board_gather(void);
+
+// The tag of the worker that this thread has woken since `duly_board_gather`, which gave `before`; 0 if there is none.
+// Ownership: nothing changes hands.
+// Thread-safety: as `duly_board_gather`.
+// Blocks: never.
+// Status: none.
+DULY_API uint64_t duly_board_gathered(uint64_t before);
+
+// Says how the callback in hand, of this tag, ended, and takes the next one. `ended` is 0 without one in hand; DULY_SUCCEEDED;
+// DULY_FAILED, with a code and a message (NULL for none); or DULY_PANICKED with a message. `block`: waits until there is
+// something to do. Callbacks of other languages run within the call, but not if it says how one ended: that is to be known
+// soon.
+// Ownership: the worker stays the caller's; the message is copied.
+// Thread-safety: any thread, one at a time.
+// Blocks: if `block` and `ended` is 0, and as long as other languages' callbacks take.
+// Status: none; DULY_STEP_END for NULL.
+DULY_API duly_step duly_worker_step(duly_worker *worker, uint64_t tag, int32_t ended, int32_t code, const char *message, bool block);
+
+// The worker leaves its pool, which counts one less.
+// Ownership: takes the worker. NULL is fine.
+// Thread-safety: any thread.
+// Blocks: never.
+// Status: none.
+DULY_API void duly_worker_release(duly_worker *worker);
 
 #ifdef __cplusplus
 }  // extern "C"

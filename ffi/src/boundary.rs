@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::foreign;
 use crate::status::duly_status;
 
 /// What a function answers when its body panicked.
@@ -70,6 +71,7 @@ pub(crate) fn boundary<R: Neutral>(body: impl FnOnce() -> R) -> R {
 
 /// The boundary of functions whose body may stop early with a status.
 pub(crate) fn checked(body: impl FnOnce() -> Result<(), duly_status>) -> duly_status {
+    foreign::come_in();
     boundary(|| match body() {
         Ok(()) => duly_status::DULY_STATUS_OK,
         Err(status) => status,

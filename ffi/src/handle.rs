@@ -5,13 +5,33 @@
 //!    `release` one less.
 //! 2. Its first word is its mark: an address inside this copy of the library, another one for each type. A pointer whose
 //!    first word differs (another copy of libduly in the process, another type of handle) is refused, not followed.
+//!
+//! Most handles of tasks are not made here: see `ticket`.
 
 use std::sync::Arc;
 
 use crate::status::duly_status;
 
 /// Each element's address is a mark. A `static` has one address in a copy of the library, and no other copy shares it.
-static MARKS: [u8; 4] = [0; 4];
+static MARKS: [u8; 16] = [0; 16];
+
+/// Which mark is whose. No two types share one.
+pub(crate) mod kind {
+    pub(crate) const REPORT: usize = 0;
+    pub(crate) const CALL: usize = 1;
+    pub(crate) const TASK: usize = 2;
+    pub(crate) const POOL: usize = 3;
+    pub(crate) const TOKEN: usize = 4;
+    pub(crate) const QUEUE: usize = 5;
+    pub(crate) const LEAKS: usize = 6;
+    pub(crate) const PERIODIC: usize = 7;
+    pub(crate) const COMPLETIONS: usize = 8;
+    pub(crate) const GROUP: usize = 9;
+    pub(crate) const STREAM: usize = 10;
+    pub(crate) const FLIGHT: usize = 11;
+    pub(crate) const GROUP_RESULT: usize = 12;
+    pub(crate) const BOARD: usize = 13;
+}
 
 /// A C type whose pointers stand for an object of ours.
 pub(crate) trait Handle {
@@ -42,13 +62,32 @@ impl<T> Marked<T> {
         (&raw const *self).cast::<H>().cast_mut()
     }
 
-    pub(crate) fn into_object(self) -> T {
-        self.object
+    #[inline(always)]
+    pub(crate) fn object(&self) -> &T {
+        &self.object
     }
 }
 
+#[inline(always)]
 fn mark<H: Handle>() -> usize {
     (&raw const MARKS[H::KIND]).addr()
+}
+
+/// The first word behind a pointer that C handed in, which is a handle's mark.
+///
+/// # Safety
+/// `pointer` is null, or points to at least one readable word.
+#[inline(always)]
+pub(crate) unsafe fn mark_of<H: Handle>(pointer: *const H) -> Result<usize, duly_status> {
+    let word = pointer.cast::<usize>();
+    if word.is_null() {
+        return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
+    }
+    if !word.is_aligned() {
+        return Err(duly_status::DULY_STATUS_FOREIGN_HANDLE);
+    }
+    // SAFETY: not null, aligned, and one word is readable by this function's contract.
+    Ok(unsafe { word.read() })
 }
 
 /// The object behind a pointer that C handed in.
@@ -56,20 +95,26 @@ fn mark<H: Handle>() -> usize {
 /// # Safety
 /// `pointer` is null, or points to at least one readable word; if that word is this type's mark, it is a live handle
 /// and stays one for `'a`.
+#[inline]
 pub(crate) unsafe fn borrow<'a, H: Handle>(pointer: *const H) -> Result<&'a H::Object, duly_status> {
-    let pointer = pointer.cast::<Marked<H::Object>>();
-    if pointer.is_null() {
-        return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
-    }
-    if !pointer.is_aligned() {
+    // SAFETY: the caller's contract is the same.
+    if unsafe { mark_of(pointer) }? != mark::<H>() {
         return Err(duly_status::DULY_STATUS_FOREIGN_HANDLE);
     }
-    // SAFETY: not null, aligned, and one word is readable by this function's contract; it is the first (repr(C)).
-    if unsafe { pointer.cast::<usize>().read() } != mark::<H>() {
-        return Err(duly_status::DULY_STATUS_FOREIGN_HANDLE);
-    }
-    // SAFETY: the mark is ours, so this is a live object of that type by this function's contract.
-    Ok(unsafe { &(*pointer).object })
+    // SAFETY: the mark is ours (it is the first word: repr(C)), so this is a live object of that type by this function's contract.
+    Ok(unsafe { &(*pointer.cast::<Marked<H::Object>>()).object })
+}
+
+/// An object that Rust keeps references of, too, and gives C some with [`give`].
+pub(crate) type Kept<H> = Arc<Marked<<H as Handle>::Object>>;
+
+pub(crate) fn keep<H: Handle>(object: H::Object) -> Kept<H> {
+    Arc::new(Marked::new::<H>(object))
+}
+
+/// Gives C this reference.
+pub(crate) fn give<H: Handle>(kept: Kept<H>) -> *mut H {
+    Arc::into_raw(kept).cast::<H>().cast_mut()
 }
 
 /// Gives C one reference.
@@ -107,6 +152,7 @@ pub(crate) unsafe fn release<H: Handle>(pointer: *mut H) {
 ///
 /// # Safety
 /// `output` is null or valid for a write.
+#[inline]
 pub(crate) unsafe fn write_if_wanted<T>(output: *mut T, value: T) {
     if !output.is_null() {
         // SAFETY: not null, and valid for a write by this function's contract.
@@ -123,7 +169,7 @@ mod tests {
     struct Sample;
     impl Handle for Sample {
         type Object = u32;
-        const KIND: usize = 3;
+        const KIND: usize = 15;
     }
 
     #[test]

@@ -1,42 +1,78 @@
-//! Pools: N threads over a bounded queue, and the two ways to submit to them.
+//! Pools: N threads over bounded queues.
 //!
-//! Invariants:
-//! 1. user_data changes owner only when a submit returns OK; a refused callback is forgotten, not dropped.
-//! 2. Releasing the last handle never blocks: the core drains in the background.
+//! Invariant: releasing the last handle never blocks: the core drains in the background.
 
-use std::ffi::c_void;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-use duly::{BuildError, Context, Overflow, Pool, PoolBuilder, Threads};
+use duly::{Overflow, Pool, PoolBuilder, Threads};
 
 use crate::boundary::{boundary, checked};
-use crate::call::{Call, Failure};
-use crate::foreign::{Owned, duly_drop_fn, duly_run_fn};
+use crate::carry::{Carrier, Functions};
+use crate::foreign::Owned;
 use crate::handle::{self, Handle};
-use crate::options::{
-    DULY_FOREVER, DULY_NONE, DULY_TASK_DETACHED, duly_pool_options, duly_task_options, read_pool, read_task,
-};
+use crate::hooks::Hook;
+use crate::options::{DULY_FOREVER, DULY_NONE, duly_pool_options, read_pool};
 use crate::report::{Report, duly_report};
+use crate::signals::Binding;
 use crate::stats::{self, duly_stats};
 use crate::status::{duly_overflow, duly_status, duly_threads};
-use crate::task::{Ticket, duly_task, span};
+use crate::task::span;
 use crate::text::from_c;
 
-/// N threads over a bounded queue. Refcounted; safe from any thread. Tasks do not keep it alive.
+/// N threads over bounded queues. Refcounted; safe from any thread. Tasks do not keep it alive.
 #[derive(Debug)]
 pub struct duly_pool {
     _opaque: (),
 }
 
 impl Handle for duly_pool {
-    type Object = Pool;
-    const KIND: usize = 3;
+    type Object = Held;
+    const KIND: usize = handle::kind::POOL;
 }
 
-fn overflow(number: i32) -> Result<Overflow, duly_status> {
+/// A pool, and what goes with its last handle.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pool: Pool,
+    signals: Binding,
+}
+
+impl Held {
+    pub(crate) fn new(pool: Pool) -> Held {
+        Held {
+            pool,
+            signals: Binding::default(),
+        }
+    }
+
+    /// Its binding to signals. Not to be locked in a forked child.
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.signals
+    }
+}
+
+impl Deref for Held {
+    type Target = Pool;
+
+    fn deref(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+/// The policy of a pool or a queue.
+pub(crate) fn overflow(number: i32) -> Result<Overflow, duly_status> {
+    own_overflow(number).map(Option::unwrap_or_default)
+}
+
+/// The policy of a submit; `None`: the queue's.
+pub(crate) fn own_overflow(number: i32) -> Result<Option<Overflow>, duly_status> {
     use duly_overflow::*;
-    const POLICIES: [(duly_overflow, Overflow); 6] = [
-        (DULY_OVERFLOW_DEFAULT, Overflow::Block),
+    if number == DULY_OVERFLOW_DEFAULT as i32 {
+        return Ok(None);
+    }
+    const POLICIES: [(duly_overflow, Overflow); 5] = [
         (DULY_OVERFLOW_BLOCK, Overflow::Block),
         (DULY_OVERFLOW_REJECT, Overflow::Reject),
         (DULY_OVERFLOW_DROP_NEWEST, Overflow::DropNewest),
@@ -45,7 +81,7 @@ fn overflow(number: i32) -> Result<Overflow, duly_status> {
     ];
     let known = POLICIES.into_iter().find(|(policy, _)| *policy as i32 == number);
     known
-        .map(|(_, overflow)| overflow)
+        .map(|(_, overflow)| Some(overflow))
         .ok_or(duly_status::DULY_STATUS_INVALID_ARGUMENT)
 }
 
@@ -70,13 +106,13 @@ trait Set: Sized {
 }
 impl Set for PoolBuilder {}
 
-fn count(field: u32) -> usize {
+pub(crate) fn count(field: u32) -> usize {
     if field == DULY_NONE { 0 } else { field as usize }
 }
 
 /// # Safety
 /// `options.name` is null or a NUL-terminated string.
-unsafe fn builder(options: &duly_pool_options) -> Result<PoolBuilder, duly_status> {
+pub(crate) unsafe fn builder(options: &duly_pool_options) -> Result<PoolBuilder, duly_status> {
     let mut builder = Pool::builder()
         .overflow(overflow(options.overflow)?)
         .threads(threads(options.threads)?);
@@ -109,7 +145,8 @@ unsafe fn builder(options: &duly_pool_options) -> Result<PoolBuilder, duly_statu
 }
 
 /// Creates a pool. `options` may be NULL: all defaults.
-/// Ownership: the caller owns the pool and releases it; the options stay the caller's and may go at once.
+/// Ownership: the caller owns the pool and releases it; the options stay the caller's and may go at once. On OK duly owns
+/// hook_data and carry_data, and calls their drops once, when the pool is gone; on any other status they stay the caller's.
 /// Thread-safety: any thread.
 /// Blocks: only while the threads are created.
 /// Status: OK, NULL_ARGUMENT, INVALID_ARGUMENT, UNSUPPORTED, NO_THREADS.
@@ -121,117 +158,43 @@ pub unsafe extern "C" fn duly_pool_new(options: *const duly_pool_options, pool: 
             return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
         }
         // SAFETY: the header asks for NULL or a struct as long as its size says, with NULL or a string as its name.
-        let builder = unsafe { builder(&read_pool(options)?)? };
-        let built = builder.build().map_err(|error| match error {
-            BuildError::Thread { .. } => duly_status::DULY_STATUS_NO_THREADS,
-            _ => duly_status::DULY_STATUS_INVALID_ARGUMENT,
-        })?;
+        let (options, mut builder) = unsafe {
+            let options = read_pool(options)?;
+            let builder = builder(&options)?;
+            (options, builder)
+        };
+        // SAFETY: as above.
+        let name = unsafe { from_c(options.name) };
+        let name = name.as_deref().unwrap_or("duly");
+        let hook = Hook::new(options.hook, options.hook_data, options.hook_drop, name);
+        if let Some(hook) = &hook {
+            builder = Hook::attach(hook, builder);
+        }
+        let carry = options.carry_capture.is_some().then(|| {
+            let mut functions = Functions::new(options.carry_data, options.carry_drop);
+            functions.capture = options.carry_capture;
+            functions.enter = options.carry_enter;
+            functions.exit = options.carry_exit;
+            functions.release = options.carry_release;
+            Arc::new(functions)
+        });
+        if let Some(carry) = &carry {
+            builder = builder.context(Carrier(carry.clone()));
+        }
+        let built = Held::new(builder.build()?);
+        // Made: what the options brought along is the pool's now, also where no function is there to use it.
+        match &hook {
+            Some(hook) => hook.keep_data(),
+            None => drop(Owned::new(options.hook_data, options.hook_drop)),
+        }
+        match &carry {
+            Some(carry) => carry.keep_data(),
+            None => drop(Owned::new(options.carry_data, options.carry_drop)),
+        }
         // SAFETY: not null; the header asks for a place to write to.
         unsafe { pool.write(handle::into_raw::<duly_pool>(built)) };
         Ok(())
     })
-}
-
-/// Both ways to submit differ in one verb.
-///
-/// # Safety
-/// As `duly_submit` in the header.
-unsafe fn submit(
-    pool: *const duly_pool,
-    options: *const duly_task_options,
-    run: duly_run_fn,
-    data: (*mut c_void, duly_drop_fn),
-    task: *mut *mut duly_task,
-    wait: bool,
-) -> Result<(), duly_status> {
-    // SAFETY: the header asks for a live handle and for NULL or a struct as long as its size says.
-    let (pool, options) = unsafe { (handle::borrow(pool)?, read_task(options)?) };
-    if run.is_none() {
-        return Err(duly_status::DULY_STATUS_INVALID_ARGUMENT);
-    }
-    let mut how = pool.options();
-    // SAFETY: the header asks for NULL or a NUL-terminated string.
-    if let Some(label) = unsafe { from_c(options.label) } {
-        how = how.label(label.into_owned());
-    }
-    match options.timeout_ns {
-        0 => {}
-        DULY_FOREVER => how = how.no_deadline(),
-        ns => how = how.timeout(Duration::from_nanos(ns)),
-    }
-    if options.submit_timeout_ns != 0 && options.submit_timeout_ns != DULY_FOREVER {
-        how = how.submit_timeout(Duration::from_nanos(options.submit_timeout_ns));
-    }
-    if options.flags & DULY_TASK_DETACHED != 0 {
-        how = how.detached();
-    }
-    let data = Owned::new(data.0, data.1);
-    let callback = move |context: &Context| -> Result<Owned, Failure> {
-        // All of `data` moves in here and goes when the callback has returned, or is gone unrun with the closure.
-        let data = data;
-        Call::run(run, &data, context)
-    };
-    let accepted = if wait {
-        how.submit(callback)
-    } else {
-        how.try_submit(callback)
-    };
-    match accepted {
-        Ok(accepted) => {
-            if !task.is_null() {
-                // SAFETY: not null; the header asks for a place to write to.
-                unsafe { task.write(handle::into_raw::<duly_task>(Ticket::new(accepted))) };
-            }
-            Ok(())
-        }
-        Err(refused) => {
-            let status = refused.kind().into();
-            // Refused: user_data is the caller's again. The closure owns nothing else.
-            std::mem::forget(refused.into_callback());
-            Err(status)
-        }
-    }
-}
-
-/// Submits a task: `run(user_data, call)` will be called at most once, on a worker. Waits for room as the pool's overflow
-/// policy says. `options`, `user_data`, `drop` and `task` may be NULL; `run` may not (INVALID_ARGUMENT).
-/// Ownership: on OK duly owns user_data and calls `drop` exactly once (it may have done so before this returns); on any
-/// other status user_data stays the caller's. The caller owns the task and releases it; options are copied.
-/// Thread-safety: any thread, callbacks included.
-/// Blocks: while the queue is full, by the overflow policy, at most submit_timeout_ns and the task's own time-out.
-/// Status: OK, QUEUE_FULL, SUBMIT_TIMED_OUT, DEADLINE_EXCEEDED, CANCELLED, SHUT_DOWN, WOULD_DEADLOCK, INVALID_ARGUMENT,
-/// NULL_ARGUMENT, FOREIGN_HANDLE, UNSUPPORTED.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn duly_submit(
-    pool: *const duly_pool,
-    options: *const duly_task_options,
-    run: duly_run_fn,
-    user_data: *mut c_void,
-    drop: duly_drop_fn,
-    task: *mut *mut duly_task,
-) -> duly_status {
-    // SAFETY: the contract is handed on as it is.
-    checked(|| unsafe { submit(pool, options, run, (user_data, drop), task, true) })
-}
-
-/// As `duly_submit`, but never waits for room: a full queue is QUEUE_FULL (under block), or what the policy does.
-/// Ownership: as `duly_submit`.
-/// Thread-safety: any thread, callbacks included.
-/// Blocks: never (under DULY_OVERFLOW_CALLER_RUNS the callback may run in the call).
-/// Status: as `duly_submit`, without SUBMIT_TIMED_OUT.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn duly_try_submit(
-    pool: *const duly_pool,
-    options: *const duly_task_options,
-    run: duly_run_fn,
-    user_data: *mut c_void,
-    drop: duly_drop_fn,
-    task: *mut *mut duly_task,
-) -> duly_status {
-    // SAFETY: the contract is handed on as it is.
-    checked(|| unsafe { submit(pool, options, run, (user_data, drop), task, false) })
 }
 
 /// The counters of the pool now. `size` is sizeof(duly_stats).
@@ -257,6 +220,69 @@ pub unsafe extern "C" fn duly_pool_close(pool: *mut duly_pool) -> duly_status {
         unsafe { handle::borrow(pool) }?.close();
         Ok(())
     })
+}
+
+/// From when this returns on there are to be `workers` threads that run callbacks, 1 to 32,767, replacements apart. Those
+/// that are too many end when their callback returns; those that are missing are created now.
+/// Ownership: the pool stays the caller's.
+/// Thread-safety: any thread, callbacks included.
+/// Blocks: only while threads are created.
+/// Status: OK, INVALID_ARGUMENT, SHUT_DOWN, NO_THREADS (some are missing), NULL_ARGUMENT, FOREIGN_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_pool_set_workers(pool: *mut duly_pool, workers: u32) -> duly_status {
+    // SAFETY: the header asks for a live handle.
+    checked(|| Ok(unsafe { handle::borrow(pool) }?.set_workers(workers as usize)?))
+}
+
+/// Pauses each queue that the pool has now: see `duly_queue_pause`.
+/// Ownership: the pool stays the caller's.
+/// Thread-safety: any thread, callbacks included. Pausing twice is as once.
+/// Blocks: never.
+/// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_pool_pause(pool: *mut duly_pool) -> duly_status {
+    checked(|| {
+        // SAFETY: the header asks for a live handle.
+        unsafe { handle::borrow(pool) }?.pause();
+        Ok(())
+    })
+}
+
+/// Undoes `duly_pool_pause`, and `duly_queue_pause` of each queue.
+/// Ownership: the pool stays the caller's.
+/// Thread-safety: any thread, callbacks included.
+/// Blocks: never.
+/// Status: OK, NULL_ARGUMENT, FOREIGN_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_pool_resume(pool: *mut duly_pool) -> duly_status {
+    checked(|| {
+        // SAFETY: the header asks for a live handle.
+        unsafe { handle::borrow(pool) }?.resume();
+        Ok(())
+    })
+}
+
+/// True once the pool accepts no more: it was closed or shut down, by a call, a signal or a fork.
+/// Ownership: the pool stays the caller's.
+/// Thread-safety: any thread.
+/// Blocks: never.
+/// Status: none; false for NULL or a foreign handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_pool_is_closed(pool: *const duly_pool) -> bool {
+    // SAFETY: the header asks for a live handle.
+    boundary(|| unsafe { handle::borrow(pool) }.is_ok_and(|pool| pool.is_closed()))
+}
+
+/// True in a forked child for a pool of its parent: no thread of it is here, every call on it answers at once, and what had
+/// no outcome is DULY_ABANDONED. Make a new one.
+/// Ownership: the pool stays the caller's.
+/// Thread-safety: any thread.
+/// Blocks: never.
+/// Status: none; false for NULL or a foreign handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_pool_is_inherited(pool: *const duly_pool) -> bool {
+    // SAFETY: the header asks for a live handle.
+    boundary(|| unsafe { handle::borrow(pool) }.is_ok_and(|pool| pool.is_inherited()))
 }
 
 /// Closes the pool, runs what was accepted for at most `drain_ns`, then abandons the rest: every task has its outcome

@@ -9,7 +9,7 @@ use crate::boundary::{boundary, checked};
 use crate::handle::{self, Handle};
 use crate::stats::{self, duly_stats};
 use crate::status::duly_status;
-use crate::text::{to_c, view};
+use crate::text::{to_c, told, view};
 
 /// What a shutdown did. Immutable; refcounted; safe from any thread.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct duly_report {
 
 impl Handle for duly_report {
     type Object = Report;
-    const KIND: usize = 0;
+    const KIND: usize = handle::kind::REPORT;
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Report {
             stats: report.stats,
             abandoned: labels(&report.abandoned),
             stuck: labels(&report.stuck),
-            text: to_c(&report.to_string()),
+            text: told(&report.to_string()),
         }
     }
 

@@ -84,18 +84,31 @@ impl From<&Stats> for duly_stats {
 /// # Safety
 /// `output` is null or valid for writes of `size` bytes.
 pub(crate) unsafe fn write(stats: &Stats, output: *mut duly_stats, size: usize) -> Result<(), duly_status> {
+    // SAFETY: the caller's contract is the same.
+    unsafe { write_versioned(&duly_stats::from(stats), FIRST, output, size) }
+}
+
+/// The same for any struct of numbers without padding, whose first version had `first` bytes.
+///
+/// # Safety
+/// As [`write`].
+pub(crate) unsafe fn write_versioned<T: Copy>(
+    ours: &T,
+    first: usize,
+    output: *mut T,
+    size: usize,
+) -> Result<(), duly_status> {
     if output.is_null() {
         return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
     }
-    if !(FIRST..=4096).contains(&size) {
+    if !(first..=4096).contains(&size) {
         return Err(duly_status::DULY_STATUS_INVALID_ARGUMENT);
     }
-    let ours = duly_stats::from(stats);
-    let common = size.min(size_of::<duly_stats>());
+    let common = size.min(size_of::<T>());
     // SAFETY: `size` bytes are writable by this function's contract and `common` is at most that and at most ours.
     unsafe {
         let bytes = output.cast::<u8>();
-        std::ptr::copy_nonoverlapping((&raw const ours).cast::<u8>(), bytes, common);
+        std::ptr::copy_nonoverlapping((&raw const *ours).cast::<u8>(), bytes, common);
         bytes.add(common).write_bytes(0, size - common);
     }
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use duly::{Outcome, SubmitErrorKind};
+use duly::{BuildError, Outcome, SubmitErrorKind};
 
 use crate::text::view;
 
@@ -50,6 +50,8 @@ pub enum duly_status {
 
     /// A thread of the pool could not be created; none was left behind.
     DULY_STATUS_NO_THREADS = -60,
+    /// The system has no file descriptor left for this process, or none at all.
+    DULY_STATUS_NO_DESCRIPTORS = -61,
 
     /// A panic was caught inside the library: a defect of duly, or a drop function written in Rust that panicked.
     DULY_STATUS_PANIC = -80,
@@ -58,7 +60,7 @@ use duly_status::*;
 
 impl duly_status {
     /// Every status, for the functions below; the test checks that none is missing.
-    const ALL: [(duly_status, &'static CStr, &'static CStr); 18] = [
+    const ALL: [(duly_status, &'static CStr, &'static CStr); 19] = [
         (DULY_STATUS_OK, c"ok", c"done"),
         (
             DULY_STATUS_QUEUE_FULL,
@@ -129,6 +131,11 @@ impl duly_status {
             c"a thread could not be created; check the limits of the process",
         ),
         (
+            DULY_STATUS_NO_DESCRIPTORS,
+            c"no_descriptors",
+            c"a file descriptor could not be had; close some, or raise the limit of the process",
+        ),
+        (
             DULY_STATUS_PANIC,
             c"panic",
             c"a panic was caught inside libduly; please report it",
@@ -152,6 +159,16 @@ impl From<SubmitErrorKind> for duly_status {
             SubmitErrorKind::InvalidArgument => DULY_STATUS_INVALID_ARGUMENT,
             // A kind that core has and this page does not: a defect of this crate.
             _ => DULY_STATUS_PANIC,
+        }
+    }
+}
+
+impl From<BuildError> for duly_status {
+    fn from(error: BuildError) -> duly_status {
+        match error {
+            BuildError::Thread { .. } => DULY_STATUS_NO_THREADS,
+            BuildError::ShutDown => DULY_STATUS_SHUT_DOWN,
+            _ => DULY_STATUS_INVALID_ARGUMENT,
         }
     }
 }
@@ -208,7 +225,7 @@ impl From<Outcome> for duly_outcome {
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum duly_overflow {
-    /// The default: block.
+    /// The default: of a pool or a queue, block; of a task, as its queue does.
     DULY_OVERFLOW_DEFAULT = 0,
     /// submit waits for room, in order of arrival.
     DULY_OVERFLOW_BLOCK = 1,

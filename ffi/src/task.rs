@@ -1,23 +1,21 @@
 //! Tasks: the caller's handle of one accepted callback.
 //!
-//! Invariants:
-//! 1. Waiting and looking move nothing. The value moves to the first `duly_task_take`; if nobody takes it, the last
-//!    release drops it.
-//! 2. What a failure says is moved out of the core task once, into `end`, and stays there for every reader.
+//! Invariant: waiting and looking move nothing. The value moves to the first `duly_task_take`; if nobody takes it, the last
+//! release drops it.
 
-use std::ffi::{CStr, CString, c_char, c_void};
-use std::sync::OnceLock;
+use std::ffi::{CStr, c_char, c_void};
 use std::time::Duration;
 
-use duly::{CancelReason, Outcome, Task, TaskError};
+use duly::{CancelReason, Task};
 
 use crate::boundary::{boundary, checked};
 use crate::call::Failure;
-use crate::foreign::Owned;
+use crate::foreign::{Listener, duly_drop_fn, duly_outcome_fn};
 use crate::handle::{self, Handle};
 use crate::options::DULY_FOREVER;
 use crate::status::{duly_outcome, duly_status};
-use crate::text::{from_c, to_c, view};
+use crate::text::{from_c, view};
+use crate::ticket::{self, End, Ticket};
 
 /// One accepted callback: a handle with exactly one outcome, sooner or later. Refcounted; safe from any thread.
 /// Releasing it cancels nothing.
@@ -28,59 +26,7 @@ pub struct duly_task {
 
 impl Handle for duly_task {
     type Object = Ticket;
-    const KIND: usize = 2;
-}
-
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    task: Task<Owned, Failure>,
-    end: OnceLock<Box<End>>,
-    label: OnceLock<CString>,
-}
-
-/// What there is to read about an end other than success.
-#[derive(Debug, Default)]
-struct End {
-    code: i32,
-    message: CString,
-    reason: CString,
-}
-
-impl Ticket {
-    pub(crate) fn new(task: Task<Owned, Failure>) -> Ticket {
-        Ticket {
-            task,
-            end: OnceLock::new(),
-            label: OnceLock::new(),
-        }
-    }
-
-    /// The end of a task that did not succeed; `None` while it has no outcome, and for a success.
-    fn end(&self) -> Option<&End> {
-        match self.task.outcome() {
-            None | Some(Outcome::Succeeded) => None,
-            Some(_) => Some(self.end.get_or_init(|| Box::new(self.read_end()))),
-        }
-    }
-
-    fn read_end(&self) -> End {
-        match self.task.wait_timeout(Duration::ZERO) {
-            Some(Err(TaskError::Failed(Failure { code, message }))) => End {
-                code,
-                message,
-                ..End::default()
-            },
-            Some(Err(TaskError::Panicked(panic))) => End {
-                message: to_c(panic.message()),
-                ..End::default()
-            },
-            Some(Err(TaskError::Cancelled(cancelled))) => End {
-                reason: to_c(&cancelled.reason().to_string()),
-                ..End::default()
-            },
-            _ => End::default(),
-        }
-    }
+    const KIND: usize = handle::kind::TASK;
 }
 
 /// A span in nanoseconds as the core takes it; [`DULY_FOREVER`] is the longest there is.
@@ -96,20 +42,34 @@ pub(crate) fn span(nanoseconds: u64) -> Duration {
 /// Ownership: the task stays the caller's; nothing is taken.
 /// Thread-safety: any thread; many may wait for the same task.
 /// Blocks: up to timeout_ns; 0 only looks.
-/// Status: OK, TIMED_OUT (the task goes on), NULL_ARGUMENT, FOREIGN_HANDLE. `outcome` may be NULL.
+/// Status: OK, TIMED_OUT (the task goes on), WOULD_DEADLOCK (inside a callback, with DULY_FOREVER: this wait could never
+/// end; the task goes on), NULL_ARGUMENT, FOREIGN_HANDLE. `outcome` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn duly_task_wait(
     task: *const duly_task,
     timeout_ns: u64,
     outcome: *mut duly_outcome,
 ) -> duly_status {
+    // SAFETY: the header asks for a live handle.
+    if unsafe { ticket::has_plainly_succeeded(task) } {
+        // SAFETY: the header asks for NULL or a place to write to.
+        unsafe { handle::write_if_wanted(outcome, duly_outcome::DULY_SUCCEEDED) };
+        return duly_status::DULY_STATUS_OK;
+    }
+    // SAFETY: the same contract.
+    unsafe { wait(task, timeout_ns, outcome) }
+}
+
+/// [`duly_task_wait`] where that has to wait, or to refuse.
+///
+/// # Safety
+/// As that.
+#[inline(never)]
+unsafe fn wait(task: *const duly_task, timeout_ns: u64, outcome: *mut duly_outcome) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) }?;
-        let ended = task
-            .task
-            .wait_outcome(span(timeout_ns))
-            .ok_or(duly_status::DULY_STATUS_TIMED_OUT)?;
+        let task = unsafe { ticket::borrow(task) }?;
+        let ended = task.wait(timeout_ns)?;
         // SAFETY: the header asks for NULL or a place to write to.
         unsafe { handle::write_if_wanted(outcome, ended.into()) };
         Ok(())
@@ -125,8 +85,8 @@ pub unsafe extern "C" fn duly_task_wait(
 pub unsafe extern "C" fn duly_task_outcome(task: *const duly_task, outcome: *mut duly_outcome) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) }?;
-        let ended = task.task.outcome().ok_or(duly_status::DULY_STATUS_PENDING)?;
+        let task = unsafe { ticket::borrow(task) }?;
+        let ended = task.outcome().ok_or(duly_status::DULY_STATUS_PENDING)?;
         // SAFETY: the header asks for NULL or a place to write to.
         unsafe { handle::write_if_wanted(outcome, ended.into()) };
         Ok(())
@@ -142,24 +102,14 @@ pub unsafe extern "C" fn duly_task_outcome(task: *const duly_task, outcome: *mut
 pub unsafe extern "C" fn duly_task_take(task: *mut duly_task, value: *mut *mut c_void) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) }?;
+        let task = unsafe { ticket::borrow(task) }?;
         if value.is_null() {
             return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
         }
-        match task.task.outcome() {
-            None => return Err(duly_status::DULY_STATUS_PENDING),
-            Some(Outcome::Succeeded) => {}
-            // The core would move a failure out, too: it is left for the readers of `end`.
-            Some(_) => return Err(duly_status::DULY_STATUS_NO_VALUE),
-        }
-        match task.task.wait_timeout(Duration::ZERO) {
-            Some(Ok(owned)) => {
-                // SAFETY: not null; the header asks for a place to write to.
-                unsafe { value.write(owned.into_inner()) };
-                Ok(())
-            }
-            _ => Err(duly_status::DULY_STATUS_TAKEN),
-        }
+        let owned = task.take()?;
+        // SAFETY: not null; the header asks for a place to write to.
+        unsafe { value.write(owned.into_inner()) };
+        Ok(())
     })
 }
 
@@ -173,8 +123,8 @@ pub unsafe extern "C" fn duly_task_take(task: *mut duly_task, value: *mut *mut c
 pub unsafe extern "C" fn duly_task_wait_released(task: *const duly_task, timeout_ns: u64) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) }?;
-        if task.task.released(span(timeout_ns)) {
+        let task = unsafe { ticket::borrow(task) }?;
+        if task.task().is_none_or(|task| task.released(span(timeout_ns))) {
             Ok(())
         } else {
             Err(duly_status::DULY_STATUS_TIMED_OUT)
@@ -192,8 +142,8 @@ pub unsafe extern "C" fn duly_task_wait_released(task: *const duly_task, timeout
 pub unsafe extern "C" fn duly_task_cancel(task: *mut duly_task) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) }?;
-        if task.task.cancel() {
+        let task = unsafe { ticket::borrow(task) }?;
+        if task.task().is_some_and(Task::cancel) {
             Ok(())
         } else {
             Err(duly_status::DULY_STATUS_ENDED)
@@ -210,13 +160,44 @@ pub unsafe extern "C" fn duly_task_cancel(task: *mut duly_task) -> duly_status {
 pub unsafe extern "C" fn duly_task_cancel_with(task: *mut duly_task, reason: *const c_char) -> duly_status {
     checked(|| {
         // SAFETY: the header asks for a live handle and a NUL-terminated string.
-        let (task, reason) = unsafe { (handle::borrow(task)?, from_c(reason)) };
+        let (task, reason) = unsafe { (ticket::borrow(task)?, from_c(reason)) };
         let reason = reason.ok_or(duly_status::DULY_STATUS_NULL_ARGUMENT)?;
-        if task.task.cancel_with(CancelReason::from(&*reason)) {
+        if task
+            .task()
+            .is_some_and(|task| task.cancel_with(CancelReason::from(&*reason)))
+        {
             Ok(())
         } else {
             Err(duly_status::DULY_STATUS_ENDED)
         }
+    })
+}
+
+/// Registers a completion callback, which is told the outcome: on the worker that ends the task, otherwise on a delivery
+/// thread; here and now if the task has its outcome. It is told although the last handle of the task is released before.
+/// Ownership: the task stays the caller's, nothing is taken. On OK duly owns user_data and calls `drop` (may be NULL)
+/// exactly once, after `tell` or, in a forked child, instead of it; on any other status user_data stays the caller's.
+/// Thread-safety: any thread, callbacks included.
+/// Blocks: never, apart from a `tell` here and now.
+/// Status: OK, INVALID_ARGUMENT (no `tell`), NULL_ARGUMENT (no task), FOREIGN_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_task_on_complete(
+    task: *mut duly_task,
+    tell: duly_outcome_fn,
+    user_data: *mut c_void,
+    drop: duly_drop_fn,
+) -> duly_status {
+    checked(|| {
+        // SAFETY: the header asks for a live handle.
+        let task = unsafe { ticket::borrow(task) }?;
+        let listener =
+            Listener::new(&"completion", tell, user_data, drop).ok_or(duly_status::DULY_STATUS_INVALID_ARGUMENT)?;
+        match (task.task(), task.outcome()) {
+            (Some(task), _) => task.on_complete(move |outcome| listener.tell(outcome.into())),
+            (None, Some(outcome)) => listener.tell(outcome.into()),
+            (None, None) => return Err(duly_status::DULY_STATUS_PENDING),
+        }
+        Ok(())
     })
 }
 
@@ -229,8 +210,11 @@ pub unsafe extern "C" fn duly_task_cancel_with(task: *mut duly_task, reason: *co
 pub unsafe extern "C" fn duly_task_code(task: *const duly_task) -> i32 {
     boundary(|| {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) };
-        task.ok().and_then(Ticket::end).map_or(0, |end| end.code)
+        let task = unsafe { ticket::borrow(task) };
+        task.ok()
+            .and_then(|task| task.end())
+            .and_then(End::failure)
+            .map_or(0, Failure::code)
     })
 }
 
@@ -243,9 +227,41 @@ pub unsafe extern "C" fn duly_task_code(task: *const duly_task) -> i32 {
 pub unsafe extern "C" fn duly_task_message(task: *const duly_task) -> *const c_char {
     view(boundary(|| -> &CStr {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) };
-        task.ok().and_then(Ticket::end).map_or(c"", |end| &end.message)
+        let task = unsafe { ticket::borrow(task) };
+        task.ok().and_then(|task| task.end()).map_or(c"", End::message)
     }))
+}
+
+/// The object that the callback attached to its failure with `duly_call_set_failure` and this very `drop`, which so tells of
+/// what type it is.
+/// Ownership: borrowed: the object is the task's and lives until its last release; every handle gives the same.
+/// Thread-safety: any thread; several may look at the object at once.
+/// Blocks: never.
+/// Status: OK, PENDING, NO_VALUE (another outcome, no object, or another drop), NULL_ARGUMENT, FOREIGN_HANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn duly_task_failure(
+    task: *const duly_task,
+    drop: duly_drop_fn,
+    object: *mut *mut c_void,
+) -> duly_status {
+    checked(|| {
+        // SAFETY: the header asks for a live handle.
+        let task = unsafe { ticket::borrow(task) }?;
+        if object.is_null() {
+            return Err(duly_status::DULY_STATUS_NULL_ARGUMENT);
+        }
+        if task.outcome().is_none() {
+            return Err(duly_status::DULY_STATUS_PENDING);
+        }
+        let found = task
+            .end()
+            .and_then(End::failure)
+            .and_then(|failure| failure.object(drop));
+        let found = found.ok_or(duly_status::DULY_STATUS_NO_VALUE)?;
+        // SAFETY: not null; the header asks for a place to write to.
+        unsafe { object.write(found) };
+        Ok(())
+    })
 }
 
 /// Why a task was cancelled: "requested", "caller_left", or the caller's own words.
@@ -257,8 +273,8 @@ pub unsafe extern "C" fn duly_task_message(task: *const duly_task) -> *const c_c
 pub unsafe extern "C" fn duly_task_reason(task: *const duly_task) -> *const c_char {
     view(boundary(|| -> &CStr {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) };
-        task.ok().and_then(Ticket::end).map_or(c"", |end| &end.reason)
+        let task = unsafe { ticket::borrow(task) };
+        task.ok().and_then(|task| task.end()).map_or(c"", |end| &end.reason)
     }))
 }
 
@@ -271,11 +287,8 @@ pub unsafe extern "C" fn duly_task_reason(task: *const duly_task) -> *const c_ch
 pub unsafe extern "C" fn duly_task_label(task: *const duly_task) -> *const c_char {
     view(boundary(|| -> &CStr {
         // SAFETY: the header asks for a live handle.
-        let task = unsafe { handle::borrow(task) };
-        task.map_or(c"", |task| {
-            task.label
-                .get_or_init(|| to_c(task.task.name().label().unwrap_or_default()))
-        })
+        let task = unsafe { ticket::borrow(task) };
+        task.map_or(c"", |task| task.label())
     }))
 }
 
@@ -283,11 +296,12 @@ pub unsafe extern "C" fn duly_task_label(task: *const duly_task) -> *const c_cha
 /// Ownership: the caller owns the new reference and releases it.
 /// Thread-safety: any thread.
 /// Blocks: never.
-/// Status: none; returns the same pointer, NULL for NULL or a foreign handle.
+/// Status: none; returns the same pointer, NULL for NULL, a foreign handle, or a task of which there are about a million
+/// references.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn duly_task_retain(task: *mut duly_task) -> *mut duly_task {
     // SAFETY: the header asks for a live handle.
-    boundary(|| unsafe { handle::retain(task) })
+    boundary(|| unsafe { ticket::retain(task) })
 }
 
 /// Gives one reference back; it cancels nothing. The last one frees the views and drops a value that nobody took.
@@ -298,5 +312,5 @@ pub unsafe extern "C" fn duly_task_retain(task: *mut duly_task) -> *mut duly_tas
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn duly_task_release(task: *mut duly_task) {
     // SAFETY: the header asks for a live handle, of which the caller gives up one reference.
-    boundary(|| unsafe { handle::release(task) });
+    boundary(|| unsafe { ticket::release(task) });
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use duly_ffi::*;
 
@@ -79,4 +80,28 @@ fn p07_a_drop_that_panics_does_not_cross_the_border() {
         // SAFETY: the task is live, and this is its last reference: the value is dropped inside this call.
         unsafe { duly_task_release(task) };
     });
+}
+
+unsafe extern "C-unwind" fn count(data: *mut c_void) {
+    // SAFETY: the test hands in its own counter, which outlives the task.
+    unsafe { &*data.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
+}
+
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C-unwind" fn run_sets_and_panics(_: *mut c_void, call: *mut duly_call) -> i32 {
+    // SAFETY: the call is borrowed from a running callback; `count` takes this pointer.
+    unsafe { duly_call_set_value(call, (&raw const DROPPED).cast_mut().cast(), Some(count)) };
+    panic!("planted: after the value was set");
+}
+
+#[test]
+fn p06_a_value_that_was_set_before_a_panic_is_dropped_once() {
+    with_task(Some(run_sets_and_panics), |task, outcome| {
+        assert_eq!(outcome, duly_outcome::DULY_PANICKED);
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+        // SAFETY: the task is live, and this is its last reference.
+        unsafe { duly_task_release(task) };
+    });
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
 }

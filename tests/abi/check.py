@@ -2,7 +2,8 @@
 """Checks the ABI of libduly: check.py LIBRARY HEADER. Prints "ok NAME" or "FAILED NAME: why" for each check.
 
 Keeps true: the shared library exports what symbols.txt lists and nothing else; the header declares the same functions;
-each of them has its five lines; soname and header agree on the ABI's number; the library is never unloaded.
+each of them has its five lines; the conventions name every handle; soname and header agree on the ABI's number; the
+library is never unloaded.
 """
 
 import pathlib
@@ -53,6 +54,14 @@ def lacking(declared):
     return wrong
 
 
+def handles(header):
+    """Handles that the conventions at the top do not name, and names there that are none."""
+    opaque = set(re.findall(r"^typedef struct (duly_\w+) \1;", header, re.MULTILINE))
+    names = re.search(r"^ \* Names .*?(?=^ \* Arguments)", header, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"duly_[a-z]\w*", names.group(0))) if names else set()
+    return differences("the list of handles", named, opaque)
+
+
 def main():
     library, header_path = sys.argv[1], sys.argv[2]
     header = pathlib.Path(header_path).read_text()
@@ -64,6 +73,7 @@ def main():
         "p16_the_library_exports_what_the_ledger_lists": differences("the library", exported(library), set(ledger())),
         "p16_the_header_declares_what_the_ledger_lists": differences("the header", set(declared), set(ledger())),
         "p16_every_function_says_its_five_lines": lacking(declared),
+        "p16_the_conventions_name_every_handle": handles(header),
         "p16_the_soname_carries_the_number_of_the_abi": []
         if soname and number and soname.group(1) == f"libduly.so.{number.group(1)}"
         else [f"soname {soname and soname.group(1)}, header {number and number.group(1)}"],

@@ -19,8 +19,9 @@
 #define MS DULY_MILLISECOND
 /* Longer than anything here takes, shorter than the watchdog. */
 #define LONG (20 * DULY_SECOND)
-/* How much later than promised an answer may come on a busy machine of two cores. */
-#define LATE (250 * MS)
+/* How much later than promised an answer may come on a machine that is so busy that threads stand still for seconds. What comes
+ * only when a callback returns, or never, is still later. */
+#define LATE (8 * DULY_SECOND)
 
 static const char *check_name = "";
 static int check_failed;
@@ -201,6 +202,37 @@ static inline duly_task *submit_within(const duly_pool *pool, uint64_t timeout_n
     OK(duly_submit(pool, &options, run, data, drop, &task));
     CHECK(task != NULL);
     return task;
+}
+
+/* Submits a callback that has begun before the time-out of its task has passed. On a busy machine that takes several tries, each with
+ * twice as long: options->timeout_ns and *start are those of the last. `begun` says whether the callback got there. */
+static inline duly_task *submit_begun(const duly_pool *pool, duly_task_options *options, uint64_t *start, duly_run_fn run,
+                                      void *data, int (*begun)(void *data)) {
+    for (;; options->timeout_ns *= 2) {
+        duly_task *task = NULL;
+        *start = now_ns();
+        duly_status status = duly_submit(pool, options, run, data, NULL, &task);
+        /* Over before it was accepted. */
+        if (status == DULY_STATUS_DEADLINE_EXCEEDED)
+            continue;
+        OK(status);
+        if (status != DULY_STATUS_OK)
+            exit(1);
+        int over = 0;
+        while (!begun(data) && !(over = duly_task_wait_released(task, 0) == DULY_STATUS_OK))
+            pause_ns(MS / 2);
+        if (!over || begun(data))
+            return task;
+        duly_task_release(task);
+    }
+}
+
+static inline int gate_begun(void *data) {
+    gate *door = data;
+    pthread_mutex_lock(&door->lock);
+    int entered = door->entered;
+    pthread_mutex_unlock(&door->lock);
+    return entered > 0;
 }
 
 typedef struct {

@@ -1,8 +1,12 @@
-/* The conformance table as C data: what tests/c/conformance_table.py writes and tests/c/conformance.c runs. */
+/* The conformance table as C data: what tests/c/conformance_table.py writes and tests/c/conformance/ runs. */
 #ifndef DULY_TESTS_CONFORMANCE_H
 #define DULY_TESTS_CONFORMANCE_H
 
 #include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum { TEXT, NUMBER, FLAG, LIST } field_type;
 
@@ -22,7 +26,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    /* Why C cannot run it yet; NULL if it can. */
+    /* Why the language cannot run it yet; NULL if it can. */
     const char *skipped;
     const step *steps;
     size_t count;
@@ -36,5 +40,9 @@ extern const conformance_case conformance_cases[];
 extern const size_t conformance_cases_count;
 extern const conformance_case conformance_wrong[];
 extern const size_t conformance_wrong_count;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

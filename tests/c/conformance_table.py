@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the conformance table as a C table: conformance_table.py OUTPUT.
+"""Writes the conformance table as a C table: conformance_table.py OUTPUT [LANGUAGE]. Languages: c (default), cpp.
 
 Keeps true: what it writes is what tests/conformance says, nothing added; a case that needs a word that verbs.toml lists
-under [c] is written with that reason, and is skipped by the runner; an unknown word is an error.
+under the language is written with that reason, and is skipped by the runner; an unknown word is an error.
 """
 
 import pathlib
@@ -46,10 +46,11 @@ def field(key, value, lists):
 
 def main():
     verbs = read(FOLDER / "verbs.toml")
-    missing = verbs["c"]
+    language = sys.argv[2] if len(sys.argv) > 2 else "c"
+    missing = verbs[language]
     known = set(verbs["verbs"])
     if unknown := set(missing) - known:
-        raise SystemExit(f"conformance_table: [c] of verbs.toml has unknown words: {sorted(unknown)}")
+        raise SystemExit(f"conformance_table: [{language}] of verbs.toml has unknown words: {sorted(unknown)}")
     tables = {
         "cases": [case for path in sorted((FOLDER / "cases").glob("*.toml")) for case in read(path)["case"]],
         "wrong": read(FOLDER / "wrong.toml")["case"],

@@ -95,6 +95,34 @@ static void p05_drop_oldest_sheds_the_oldest_queued_task(void) {
     CHECK(full.seen.ran == 0);
 }
 
+static void p05_a_submit_names_its_own_overflow_policy(void) {
+    for (duly_overflow of_pool = DULY_OVERFLOW_BLOCK; of_pool <= DULY_OVERFLOW_CALLER_RUNS; of_pool++) {
+        duly_task_options options = DULY_TASK_OPTIONS_INIT;
+        duly_task *task = NULL;
+        full_pool full;
+        fill(&full, of_pool);
+        options.overflow = DULY_OVERFLOW_REJECT;
+        CHECK_STATUS(duly_submit(full.pool, &options, run_nothing, NULL, NULL, NULL), DULY_STATUS_QUEUE_FULL);
+        options.overflow = DULY_OVERFLOW_BLOCK;
+        CHECK_STATUS(duly_try_submit(full.pool, &options, run_nothing, NULL, NULL, NULL), DULY_STATUS_QUEUE_FULL);
+        options.submit_timeout_ns = 1000000;
+        CHECK_STATUS(duly_submit(full.pool, &options, run_nothing, NULL, NULL, NULL), DULY_STATUS_SUBMIT_TIMED_OUT);
+        options.submit_timeout_ns = 0;
+        options.overflow = DULY_OVERFLOW_DROP_NEWEST;
+        OK(duly_submit(full.pool, &options, run_nothing, NULL, NULL, &task));
+        CHECK_OUTCOME(task, DULY_SHED);
+        duly_task_release(task);
+        CHECK_STATUS(duly_task_outcome(full.queued, NULL), DULY_STATUS_PENDING);
+        options.overflow = DULY_OVERFLOW_DROP_OLDEST;
+        OK(duly_try_submit(full.pool, &options, run_nothing, NULL, NULL, &task));
+        CHECK_OUTCOME(full.queued, DULY_SHED);
+        CHECK(shed(full.pool) == 2);
+        empty(&full);
+        CHECK_OUTCOME(task, DULY_SUCCEEDED);
+        duly_task_release(task);
+    }
+}
+
 static int32_t run_whoami(void *data, duly_call *call) {
     (void)call;
     *(pthread_t *)data = pthread_self();
@@ -118,4 +146,5 @@ static void p05_caller_runs_runs_it_on_the_submitting_thread(void) {
 MAIN(TEST(p05_try_submit_on_a_full_queue_is_queue_full),
      TEST(p05_a_cancelled_queued_task_gives_back_its_place_while_the_worker_is_stuck),
      TEST(p05_reject_answers_queue_full), TEST(p05_drop_newest_accepts_a_task_that_is_shed_already),
-     TEST(p05_drop_oldest_sheds_the_oldest_queued_task), TEST(p05_caller_runs_runs_it_on_the_submitting_thread));
+     TEST(p05_drop_oldest_sheds_the_oldest_queued_task), TEST(p05_caller_runs_runs_it_on_the_submitting_thread),
+     TEST(p05_a_submit_names_its_own_overflow_policy));

@@ -70,7 +70,7 @@ static bool p07_an_exception_that_leaves_the_callback_aborts_with_a_message(cons
     close(ends[0]);
     waitpid(pid, &status, 0);
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT &&
-           std::strstr(words, "the run function of a task was left by an exception") != nullptr;
+           std::strstr(words, "the run function was left by an exception") != nullptr;
 }
 
 int main(int argc, char **argv) {

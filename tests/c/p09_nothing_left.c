@@ -16,6 +16,8 @@ static int entries(const char *folder) {
 }
 
 static void p09_after_a_shutdown_no_thread_and_no_descriptor_is_left(void) {
+    /* The process's first thread may bring a thread of a sanitizer's own with it, which stays. */
+    end_pool(make_pool(1, 0, DULY_OVERFLOW_DEFAULT));
     int threads = entries("/proc/self/task");
     int descriptors = entries("/proc/self/fd");
     CHECK(threads > 0 && descriptors > 0);

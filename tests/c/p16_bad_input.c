@@ -108,7 +108,8 @@ static void p16_options_of_another_version(void) {
         uint64_t newer[2];
     } longer = {.known = DULY_POOL_OPTIONS_INIT};
     duly_task_options task_options = DULY_TASK_OPTIONS_INIT;
-    const uint32_t wrong[] = {0, 1, 4, 8, sizeof(duly_pool_options) - 8, 4097, UINT32_MAX};
+    /* 72 is the size of the first version, which is never too small. */
+    const uint32_t wrong[] = {0, 1, 4, 8, 64, 4097, UINT32_MAX};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         longer.known.size = wrong[i];
         CHECK_STATUS(duly_pool_new(&longer.known, &pool), DULY_STATUS_INVALID_ARGUMENT);
@@ -130,6 +131,15 @@ static void p16_options_of_another_version(void) {
     task_options.size = sizeof task_options;
     task_options.flags = 2;
     CHECK_STATUS(duly_submit(pool, &task_options, run_probe, &seen, drop_probe, NULL), DULY_STATUS_UNSUPPORTED);
+    task_options.flags = 0;
+    task_options.reserved = 1;
+    CHECK_STATUS(duly_submit(pool, &task_options, run_probe, &seen, drop_probe, NULL), DULY_STATUS_UNSUPPORTED);
+    task_options.reserved = 0;
+    const int32_t no_policies[] = {-1, DULY_OVERFLOW_CALLER_RUNS + 1, INT32_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        task_options.overflow = no_policies[i];
+        CHECK_STATUS(duly_submit(pool, &task_options, run_probe, &seen, drop_probe, NULL), DULY_STATUS_INVALID_ARGUMENT);
+    }
     end_pool(pool);
     CHECK(seen.ran == 0 && seen.dropped == 0);
 }
