@@ -1,6 +1,7 @@
 """The exceptions of duly: one for each outcome that is not the callback's own, and one for each refusal of submit.
 
-Keeps true: all of them are a `DulyError`; each is also what the standard library would have raised in its place.
+Keeps true: all but `Interrupted`, which reaches callbacks only, are a `DulyError`; each is also what the standard
+library would have raised in its place.
 """
 
 from __future__ import annotations
@@ -45,6 +46,17 @@ class Panicked(DulyError):
     """Native code of the task panicked. (A `BaseException` of a Python callback is re-raised as itself.)"""
 
 
+class NativeFailed(DulyError):
+    """A native callback returned `code`, which is not 0."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the native callback returned {code}")
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[NativeFailed], tuple[int]]:
+        return type(self), (self.code,)
+
+
 class Shed(DulyError):
     """The task was dropped by the pool's overflow policy and never ran."""
 
@@ -81,3 +93,11 @@ class WouldDeadlock(DulyError, RuntimeError):
 
 class InvalidArgument(DulyError, ValueError):
     """A value outside its documented bounds."""
+
+
+class Interrupted(BaseException):
+    """Raised in a running callback whose task has ended, if it was submitted with `interrupt=True`: nobody waits for
+    what it does any more. It is no `Exception`, so that what handles those does not stop it.
+
+    CPython from 3.11 on may pass over a handler in the function whose loop it was about to repeat, never over one in
+    that function's callers (python/cpython#130279)."""

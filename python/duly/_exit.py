@@ -15,7 +15,11 @@ from duly import _duly
 
 def install() -> None:
     """Drains all pools at exit: as early as threading lets us, else among the other exit handlers."""
-    os.register_at_fork(after_in_child=_duly._after_fork_in_child)
+    os.register_at_fork(
+        before=_duly._before_fork,
+        after_in_parent=_duly._after_fork_in_parent,
+        after_in_child=_duly._after_fork_in_child,
+    )
     register = getattr(threading, "_register_atexit", atexit.register)
     try:
         register(_duly._drain_at_exit)

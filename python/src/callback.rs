@@ -4,31 +4,28 @@
 //! 1. What a task captured is gone before its outcome is published, also when the callback raised.
 //! 2. References are given up by an attached thread. Only when the interpreter is gone already are they left alone.
 //! 3. An `Exception` is core's `Failed`; any other `BaseException` is core's `Panicked` and waits in the task's `Aside`.
-//! 4. A thread that the interpreter ends inside a callback (it calls pthread_exit when it finalizes, until 3.14) parks
-//!    here for ever: it must not unwind through core.
 
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duly::Context;
 use pyo3::exceptions::PyException;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTraceback, PyTuple};
 
-use crate::context;
+use crate::interrupt::Armed;
+use crate::native::NativeCallback;
+use crate::{context, copied, later, log, native};
 
 /// What can be given up while attached. Destructors written in Python run then.
-pub(crate) trait References {
+pub(crate) trait References: Send + 'static {
     fn give_up(self, py: Python<'_>);
 }
 
-impl<T> References for Py<T> {
-    fn give_up(self, _py: Python<'_>) {
-        let end = ParkOnUnwind;
-        // SAFETY: attached; the one reference that this handle held.
-        unsafe { py_dec_ref()(self.into_ptr()) };
-        std::mem::forget(end);
+impl<T: 'static> References for Py<T> {
+    fn give_up(self, py: Python<'_>) {
+        drop(self.into_bound(py));
     }
 }
 
@@ -49,9 +46,10 @@ impl<A: References, B: References> References for (A, B) {
 
 impl References for Call {
     fn give_up(self, py: Python<'_>) {
-        self.function.give_up(py);
+        self.context.give_up(py);
         self.args.give_up(py);
         self.kwargs.give_up(py);
+        self.scope.give_up(py);
     }
 }
 
@@ -63,6 +61,10 @@ impl<T: References> Held<T> {
         Held(Some(value))
     }
 
+    pub(crate) fn get(&self) -> &T {
+        self.0.as_ref().expect("held until it is dropped")
+    }
+
     pub(crate) fn into_inner(mut self) -> T {
         self.0.take().expect("held until it is dropped")
     }
@@ -72,7 +74,7 @@ impl<T: References> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
             // Without an interpreter the closure is dropped unrun: its references go to PyO3's list and no further.
-            Python::try_attach(move |py| value.give_up(py));
+            later::attached(move |py| value.give_up(py));
         }
     }
 }
@@ -82,7 +84,13 @@ pub(crate) type Value = Held<Py<PyAny>>;
 
 /// What a callback raised, and the traceback it had when it left the callback.
 pub(crate) struct Raised {
-    exception: Held<(Py<PyAny>, Option<Py<PyTraceback>>)>,
+    what: What,
+}
+
+enum What {
+    Exception(Held<(Py<PyAny>, Option<Py<PyTraceback>>)>),
+    /// What a native callback returned.
+    Status(i32),
 }
 
 impl fmt::Debug for Raised {
@@ -91,23 +99,47 @@ impl fmt::Debug for Raised {
     }
 }
 
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Some(text) = log::untold() {
+            if let What::Status(code) = self.what {
+                log::warning(&format!("{text}: its callback returned {code}"));
+                return;
+            }
+            Python::try_attach(|py| {
+                log::failure(py, &text, || Ok(self.exception(py)?.unbind()));
+            });
+        }
+    }
+}
+
 impl Raised {
-    fn new(py: Python<'_>, error: PyErr) -> Self {
+    pub(crate) fn new(py: Python<'_>, error: PyErr) -> Self {
         let traceback = error.traceback(py).map(Bound::unbind);
         Raised {
-            exception: Held::new((error.into_value(py).into_any(), traceback)),
+            what: What::Exception(Held::new((error.into_value(py).into_any(), traceback))),
+        }
+    }
+
+    /// A native callback returned something else than 0.
+    pub(crate) fn status(code: i32) -> Self {
+        Raised {
+            what: What::Status(code),
         }
     }
 
     /// The exception with the traceback it had at first: raising it again and again must not make that grow.
     pub(crate) fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (exception, traceback) = self.exception.0.as_ref().expect("held until it is dropped");
+        let (exception, traceback) = match &self.what {
+            What::Exception(held) => held.get(),
+            What::Status(code) => return native::failed(py, *code),
+        };
         let exception = exception.bind(py);
         exception.call_method1(pyo3::intern!(py, "with_traceback"), (traceback,))
     }
 
     pub(crate) fn visit(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        let Some((exception, traceback)) = &self.exception.0 else {
+        let What::Exception(Held(Some((exception, traceback)))) = &self.what else {
             return Ok(());
         };
         visit.call(exception)?;
@@ -115,58 +147,124 @@ impl Raised {
     }
 }
 
-/// Where a `BaseException` waits for the task's observers: core's panics carry a message only.
+/// What a callback and the handle of its task share. Here a `BaseException` waits for the task's observers: core's panics
+/// carry a message only.
 #[derive(Default)]
-pub(crate) struct Aside(Mutex<Option<Raised>>);
+pub(crate) struct Aside {
+    raised: Mutex<Option<Raised>>,
+    /// The one callback's, which puts it here so that core is handed a single word: what is larger core would box.
+    call: UnsafeCell<Option<Held<Call>>>,
+}
+
+// SAFETY: `call` is touched by the callback only: while it is made, and by whoever runs or drops it, which is done once.
+unsafe impl Sync for Aside {}
 
 impl Aside {
     fn put(&self, raised: Raised) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised);
+        // Dropped after the lock is released.
+        let _before = self
+            .raised
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(raised);
+    }
+
+    /// The exception, for one of several who are told of it.
+    pub(crate) fn shown<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let (exception, traceback) = {
+            let aside = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+            let What::Exception(held) = &aside.as_ref()?.what else {
+                return None;
+            };
+            let (exception, traceback) = held.get();
+            (
+                exception.clone_ref(py),
+                traceback.as_ref().map(|traceback| traceback.clone_ref(py)),
+            )
+        };
+        let exception = exception.into_bound(py);
+        Some(exception.call_method1(pyo3::intern!(py, "with_traceback"), (traceback,)))
     }
 
     pub(crate) fn take(&self) -> Option<Raised> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 struct Call {
-    function: Py<PyAny>,
+    context: Py<PyAny>,
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
+    scope: Option<Py<PyAny>>,
+    extras: Extras,
+}
+
+/// What few callbacks have.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// `duly.Interrupted` is raised in it if its task ends while it runs.
+    pub(crate) interrupt: bool,
+    /// Where what it raises waits if that is no Exception, instead of in its own place: for several who are told.
+    pub(crate) tells: Option<Arc<Aside>>,
 }
 
 /// A callback with its captured arguments.
 pub(crate) struct Callback {
-    call: Held<Call>,
     aside: Arc<Aside>,
 }
 
+impl Drop for Callback {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
 impl Callback {
+    /// The first of `args` is called with the others and `kwargs`, in `context`; `scope` is the ambient one it was submitted
+    /// under; `aside` is no other callback's.
     pub(crate) fn new(
-        function: &Bound<'_, PyAny>,
+        context: Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
+        scope: Option<Py<PyAny>>,
         aside: Arc<Aside>,
+        extras: Extras,
     ) -> Self {
         let kwargs = kwargs.map(|kwargs| kwargs.clone().unbind());
         let call = Call {
-            function: function.clone().unbind(),
+            context: context.unbind(),
             args: args.clone().unbind(),
             kwargs,
+            scope,
+            extras,
         };
-        Callback {
-            call: Held::new(call),
-            aside,
-        }
+        // SAFETY: `aside` is this callback's, and nobody else touches `call`.
+        unsafe { *aside.call.get() = Some(Held::new(call)) };
+        Callback { aside }
+    }
+
+    fn take(&mut self) -> Option<Held<Call>> {
+        // SAFETY: as above; and `self` is borrowed for good, so nobody else takes it now.
+        unsafe { (*self.aside.call.get()).take() }
     }
 
     /// Calls it. To be called by core on a worker, or on the thread that submits if the callers run.
-    pub(crate) fn run(self, context: &Context) -> Result<Value, Raised> {
+    pub(crate) fn run(mut self, context: &Context) -> Result<Value, Raised> {
         Python::attach(|py| {
+            let tells;
             let result = {
-                let _here = context::enter(context);
-                let call = self.call.into_inner();
+                let mut call = self.take().expect("a callback is run once").into_inner();
+                let _here = context::enter(context, call.scope.as_ref());
+                tells = call.extras.tells.take();
+                let armed = if call.extras.interrupt {
+                    Armed::new(py, context)
+                } else {
+                    None
+                };
                 let result = call.call(py);
+                if let Some(armed) = armed {
+                    armed.over(py);
+                }
                 call.give_up(py);
                 result
             };
@@ -181,7 +279,7 @@ impl Callback {
                     .and_then(|exception| exception.repr())
                     .map(|text| text.to_string());
                 if !context.is_cancelled() {
-                    self.aside.put(raised);
+                    tells.as_ref().unwrap_or(&self.aside).put(raised);
                 }
                 // Not panic!: nothing is wrong here that the panic hook should print.
                 std::panic::resume_unwind(Box::new(message.unwrap_or_else(|_| "BaseException".to_owned())))
@@ -192,55 +290,35 @@ impl Callback {
 
 impl Call {
     fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        call(
-            self.function.bind(py),
+        copied::call_in(
+            self.context.bind(py),
             self.args.bind(py),
             self.kwargs.as_ref().map(|kwargs| kwargs.bind(py)),
         )
     }
 }
 
-/// Calls what the user gave us. All such calls on threads of the pool go through here (4).
+/// A callback of either kind.
+pub(crate) enum Captured {
+    Python(Callback),
+    Native(Box<NativeCallback>),
+}
+
+impl Captured {
+    /// Calls it. To be called by core.
+    pub(crate) fn run(self, context: &Context) -> Result<Value, Raised> {
+        match self {
+            Captured::Python(callback) => callback.run(context),
+            Captured::Native(callback) => callback.run(context),
+        }
+    }
+}
+
+/// Calls what the user gave us. All such calls on threads of the pool go through here.
 pub(crate) fn call<'py>(
     function: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let kwargs = kwargs.map_or(std::ptr::null_mut(), Bound::as_ptr);
-    let end = ParkOnUnwind;
-    // SAFETY: attached; a callable, a tuple and a dict or null, all alive until the call is over.
-    let value = unsafe { py_object_call()(function.as_ptr(), args.as_ptr(), kwargs) };
-    std::mem::forget(end);
-    // SAFETY: a new reference, or null with an exception set, as PyObject_Call returns it.
-    unsafe { Bound::from_owned_ptr_or_err(function.py(), value) }
-}
-
-/// A function of the interpreter as one that may unwind: by pthread_exit. The black box keeps the compiler from
-/// remembering that pyo3_ffi declares it as one that cannot; then the landing pad for `ParkOnUnwind` would be left out.
-/// (A declaration of our own is merged with that one.)
-macro_rules! may_unwind {
-    ($name:ident: $function:path, ($($argument:ty),*) $(-> $result:ty)?) => {
-        #[inline]
-        fn $name() -> unsafe extern "C-unwind" fn($($argument),*) $(-> $result)? {
-            type Declared = unsafe extern "C" fn($($argument),*) $(-> $result)?;
-            let declared: Declared = std::hint::black_box($function);
-            // SAFETY: the same signature; the two ABIs differ only in what the caller is prepared for.
-            unsafe { std::mem::transmute(declared) }
-        }
-    };
-}
-
-may_unwind!(py_object_call: ffi::PyObject_Call,
-    (*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject);
-may_unwind!(py_dec_ref: ffi::Py_DecRef, (*mut ffi::PyObject));
-
-/// Dropped only by a forced unwind: the interpreter is finalizing and wants this thread gone, so it waits for the end.
-struct ParkOnUnwind;
-
-impl Drop for ParkOnUnwind {
-    fn drop(&mut self) {
-        loop {
-            std::thread::park();
-        }
-    }
+    function.call(args, kwargs)
 }

@@ -8,33 +8,63 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use duly::{CancellationToken, Context, Interrupted, Outcome};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::callback::{self, Held};
+use crate::interrupt::OnTop;
 use crate::{errors, log, time, wait};
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
+    /// The ambient scope that the callback brought along: an address to compare with, never to follow.
+    static BROUGHT: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// Marks `context` as the one of the callback that runs on this thread, until the guard is dropped.
-pub(crate) fn enter(context: &Context) -> Entered<'_> {
+pub(crate) fn enter<'a>(context: &'a Context, scope: Option<&Py<PyAny>>) -> Entered<'a> {
     Entered {
         before: CURRENT.replace(context),
+        brought_before: BROUGHT.replace(scope.map_or(ptr::null_mut(), Py::as_ptr)),
+        _on_top: OnTop::new(),
         _context: context,
     }
 }
 
 pub(crate) struct Entered<'a> {
     before: *const Context,
+    brought_before: *mut ffi::PyObject,
+    _on_top: OnTop,
     _context: &'a Context,
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         CURRENT.set(self.before);
+        BROUGHT.set(self.brought_before);
     }
+}
+
+/// Whether a callback runs on this thread.
+pub(crate) fn inside() -> bool {
+    !CURRENT.get().is_null()
+}
+
+/// Whether `scope` came along with the callback that runs on this thread: then its task stands under it already, and
+/// what it submits stands under its task.
+pub(crate) fn brought(scope: &Bound<'_, PyAny>) -> bool {
+    inside() && BROUGHT.get() == scope.as_ptr()
+}
+
+/// The token of the task whose callback is running on this thread.
+pub(crate) fn token() -> Option<CancellationToken> {
+    with_current(Context::token)
+}
+
+/// Whether a callback runs on this thread whose task has ended already.
+pub(crate) fn ended() -> bool {
+    with_current(Context::is_cancelled).unwrap_or(false)
 }
 
 fn with_current<R>(ask: impl FnOnce(&Context) -> R) -> Option<R> {

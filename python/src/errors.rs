@@ -2,7 +2,7 @@
 //!
 //! Keeps true: each message says which task or pool, what happened and what to do.
 
-use duly::{BuildError, Outcome, ShutdownError, SubmitErrorKind};
+use duly::{BuildError, Outcome, ShutdownError, SignalError, SubmitErrorKind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -40,6 +40,7 @@ pub(crate) fn kind_of(object: &Bound<'_, PyAny>) -> String {
 pub(crate) fn build(py: Python<'_>, error: &BuildError) -> PyErr {
     match error {
         BuildError::InvalidArgument { .. } => invalid_argument(py, &error.to_string()),
+        BuildError::ShutDown => raise(py, "ShutDown", &error.to_string()),
         _ => not_here(&error.to_string()),
     }
 }
@@ -100,6 +101,12 @@ pub(crate) fn wait_timed_out(py: Python<'_>, label: &str) -> PyErr {
     with_task(py, make(py, "WaitTimeout", &message), label)
 }
 
+/// A wait inside a callback that could never have ended.
+pub(crate) fn would_deadlock(py: Python<'_>, why: &duly::Deadlock, label: &str) -> PyErr {
+    let message = format!("the wait for task {label:?} was refused, the task goes on: {why}");
+    with_task(py, make(py, "WouldDeadlock", &message), label)
+}
+
 /// A shutdown that was refused.
 pub(crate) fn shutdown(py: Python<'_>, error: &ShutdownError, pool: &str) -> PyErr {
     raise(
@@ -107,6 +114,15 @@ pub(crate) fn shutdown(py: Python<'_>, error: &ShutdownError, pool: &str) -> PyE
         "WouldDeadlock",
         &format!("pool {pool:?}: {error}; call shutdown from a thread outside the pool"),
     )
+}
+
+/// Nothing was bound to signals.
+pub(crate) fn signal(py: Python<'_>, error: &SignalError) -> PyErr {
+    match error {
+        SignalError::NoSignal => invalid_argument(py, "no signal was named: name at least one, e.g. signal.SIGTERM"),
+        SignalError::ShutDown => raise(py, "ShutDown", &error.to_string()),
+        _ => not_here(&error.to_string()),
+    }
 }
 
 fn with_task(py: Python<'_>, made: PyResult<Bound<'_, PyAny>>, label: &str) -> PyErr {

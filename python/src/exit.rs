@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use crate::log;
-use crate::pool::{self, Shared};
-use crate::threads::Threads;
+use crate::pool::{self, Pool, Shared};
+use crate::report::TaskRecord;
+use crate::threads::{self, Threads};
+use crate::{later, log, states, wait};
 
 static POOLS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 static FORSAKEN: Mutex<Vec<Ending>> = Mutex::new(Vec::new());
@@ -41,6 +42,10 @@ impl Process {
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    states::after_fork_in_child();
+    wait::after_fork_in_child();
+    later::after_fork_in_child();
+    threads::after_fork_in_child();
     // Their threads are the parent's: to let go of them would be to ask them to end.
     std::mem::forget(std::mem::take(&mut *lock(&FORSAKEN)));
 }
@@ -86,8 +91,29 @@ fn forget_rested() {
     };
 }
 
-fn at_rest(stats: &duly::Stats) -> bool {
+/// Whether nothing is queued or running.
+pub(crate) fn at_rest(stats: &duly::Stats) -> bool {
     stats.queued + stats.running == 0
+}
+
+/// One more handle of each pool of this process that somebody holds, in the order they were made.
+#[pyfunction]
+pub(crate) fn _pools() -> Vec<Pool> {
+    let pools: Vec<_> = lock(&POOLS).iter().filter_map(Weak::upgrade).collect();
+    let here = pools.into_iter().filter(|pool| pool.process == Process::here());
+    here.map(Pool::of).collect()
+}
+
+/// The name of each pool that nobody holds and that still drains, how many tasks it has in its queue, and those that run.
+#[pyfunction]
+pub(crate) fn _draining() -> Vec<(String, u64, Vec<TaskRecord>)> {
+    forget_rested();
+    let pools: Vec<_> = lock(&FORSAKEN).iter().map(|one| one.pool.clone()).collect();
+    let told = pools.iter().map(|pool| {
+        let running = pool.running().iter().map(TaskRecord::from).collect();
+        (pool.name().to_owned(), pool.stats().queued, running)
+    });
+    told.collect()
 }
 
 /// To be called once, by the interpreter on its way out.
@@ -106,8 +132,14 @@ pub(crate) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
     for one in &ending {
         one.pool.close();
     }
+    let drained = end_all(py, &ending);
+    threads::start_no_more(py);
+    drained
+}
+
+fn end_all(py: Python<'_>, ending: &[Ending]) -> PyResult<()> {
     let mut interrupted = Ok(());
-    for one in &ending {
+    for one in ending {
         let rested = if interrupted.is_ok() { one.rest(py) } else { Ok(false) };
         let report = pool::shutdown(py, &one.pool, &one.threads, Duration::ZERO)?;
         if !matches!(rested, Ok(true)) && !report.abandoned().is_empty() {

@@ -185,3 +185,182 @@ impl ShutdownReport {
         text
     }
 }
+
+/// What a queue has counted.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct QueueStats {
+    submitted: u64,
+    queued: u64,
+    running: u64,
+    blocked_producers: u64,
+    paused: bool,
+}
+
+impl From<&duly::QueueStats> for QueueStats {
+    fn from(stats: &duly::QueueStats) -> Self {
+        QueueStats {
+            submitted: stats.submitted,
+            queued: stats.queued,
+            running: stats.running,
+            blocked_producers: stats.blocked_producers,
+            paused: stats.paused,
+        }
+    }
+}
+
+#[pymethods]
+impl QueueStats {
+    fn __repr__(&self) -> String {
+        format!(
+            "duly.QueueStats(submitted={}, queued={}, running={}, blocked_producers={}, paused={})",
+            self.submitted,
+            self.queued,
+            self.running,
+            self.blocked_producers,
+            if self.paused { "True" } else { "False" }
+        )
+    }
+}
+
+/// What a periodic task has done.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct PeriodicStats {
+    runs: u64,
+    failures: u64,
+    missed: u64,
+    active: u64,
+}
+
+impl From<&duly::PeriodicStats> for PeriodicStats {
+    fn from(stats: &duly::PeriodicStats) -> Self {
+        PeriodicStats {
+            runs: stats.runs,
+            failures: stats.failures,
+            missed: stats.missed,
+            active: stats.active,
+        }
+    }
+}
+
+#[pymethods]
+impl PeriodicStats {
+    fn __repr__(&self) -> String {
+        format!(
+            "duly.PeriodicStats(runs={}, failures={}, missed={}, active={})",
+            self.runs, self.failures, self.missed, self.active
+        )
+    }
+}
+
+/// A callback that returned after its task had its outcome: what the hook `on_late` is told.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct Late {
+    label: String,
+    outcome: &'static str,
+    callback: &'static str,
+    ran: f64,
+}
+
+impl From<&duly::Late> for Late {
+    fn from(late: &duly::Late) -> Self {
+        Late {
+            label: late.name.label().unwrap_or_default().to_owned(),
+            outcome: late.outcome.as_str(),
+            callback: late.callback.as_str(),
+            ran: late.ran.as_secs_f64(),
+        }
+    }
+}
+
+#[pymethods]
+impl Late {
+    fn __repr__(&self) -> String {
+        let Late {
+            label,
+            outcome,
+            callback,
+            ran,
+        } = self;
+        format!("<duly.Late {label:?} {outcome}; its callback {callback} after {ran:.3} s>")
+    }
+}
+
+/// Every worker is stuck and no replacement is left: what the hook `on_stalled` is told.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct Stalled {
+    pool: String,
+    stuck: Vec<TaskRecord>,
+    queued: u64,
+}
+
+impl From<&duly::Stalled> for Stalled {
+    fn from(stalled: &duly::Stalled) -> Self {
+        Stalled {
+            pool: stalled.pool.clone(),
+            stuck: stalled.stuck.iter().map(TaskRecord::from).collect(),
+            queued: stalled.queued,
+        }
+    }
+}
+
+#[pymethods]
+impl Stalled {
+    fn __repr__(&self) -> String {
+        let stuck = self.stuck.len();
+        format!("<duly.Stalled {:?} stuck={stuck} queued={}>", self.pool, self.queued)
+    }
+}
+
+/// A failure nobody looked at: what the hook `on_unobserved` is told.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct Unobserved {
+    label: String,
+    outcome: &'static str,
+    message: Option<String>,
+}
+
+impl From<&duly::Unobserved> for Unobserved {
+    fn from(unobserved: &duly::Unobserved) -> Self {
+        Unobserved {
+            label: unobserved.name.label().unwrap_or_default().to_owned(),
+            outcome: unobserved.outcome.as_str(),
+            message: unobserved.message.clone(),
+        }
+    }
+}
+
+#[pymethods]
+impl Unobserved {
+    fn __repr__(&self) -> String {
+        format!("<duly.Unobserved {:?} {}>", self.label, self.outcome)
+    }
+}
+
+/// A worker that begins or ends: what the hooks `on_worker_start` and `on_worker_stop` are told.
+#[pyclass(frozen, get_all, module = "duly")]
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerInfo {
+    pool: String,
+    index: usize,
+}
+
+impl From<&duly::WorkerInfo> for WorkerInfo {
+    fn from(worker: &duly::WorkerInfo) -> Self {
+        WorkerInfo {
+            pool: worker.pool.clone(),
+            index: worker.index,
+        }
+    }
+}
+
+#[pymethods]
+impl WorkerInfo {
+    fn __repr__(&self) -> String {
+        format!("<duly.WorkerInfo {} of {:?}>", self.index, self.pool)
+    }
+}

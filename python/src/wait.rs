@@ -3,7 +3,9 @@
 //! Keeps true: whoever waits is detached; on the main thread signals are looked for at least every 50 ms, so that
 //! Ctrl-C ends any wait; other threads wait in one piece.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -35,17 +37,21 @@ pub(crate) fn until(py: Python<'_>, limit: Option<Duration>, step: impl Fn(Durat
 /// Waits for a future, of which `poll` is one poll. It is called attached and must not block; when a signal handler
 /// raises, it is not called again.
 pub(crate) fn poll<T>(py: Python<'_>, mut poll: impl FnMut(&Waker) -> Poll<T>) -> PyResult<T> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let unpark = Arc::new(Unpark(AtomicBool::new(false), thread::current()));
+    let waker = Waker::from(Arc::clone(&unpark));
     if let Poll::Ready(output) = poll(&waker) {
         return Ok(output);
     }
     let slice = slice(py)?;
     loop {
+        // Not by parking alone: what runs on this thread in between, a destructor say, may wait and take the wake-up away.
         py.detach(|| {
-            if slice == Duration::MAX {
-                thread::park()
-            } else {
-                thread::park_timeout(slice)
+            if slice != Duration::MAX {
+                thread::park_timeout(slice);
+                return;
+            }
+            while !unpark.0.swap(false, Ordering::Acquire) {
+                thread::park();
             }
         });
         if let Poll::Ready(output) = poll(&waker) {
@@ -55,20 +61,45 @@ pub(crate) fn poll<T>(py: Python<'_>, mut poll: impl FnMut(&Waker) -> Poll<T>) -
     }
 }
 
-struct Unpark(Thread);
+/// Whether it was woken, and whom to wake.
+struct Unpark(AtomicBool, Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.0.store(true, Ordering::Release);
+        self.1.unpark();
     }
+}
+
+/// Whether this thread waits without looking for signals in between.
+pub(crate) fn in_one_piece(py: Python<'_>) -> PyResult<bool> {
+    Ok(slice(py)? == Duration::MAX)
+}
+
+thread_local! {
+    /// Whether this thread is the main one; None: not asked yet.
+    static MAIN: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// In a forked child the one thread there is has become the main one.
+pub(crate) fn after_fork_in_child() {
+    MAIN.set(Some(true));
 }
 
 /// The longest wait in one piece on this thread.
 fn slice(py: Python<'_>) -> PyResult<Duration> {
-    let threading = py.import(intern!(py, "threading"))?;
-    let main = threading
-        .call_method0(intern!(py, "main_thread"))?
-        .getattr(intern!(py, "ident"))?;
-    let here = threading.call_method0(intern!(py, "get_ident"))?;
-    Ok(if main.eq(here)? { SLICE } else { Duration::MAX })
+    let main = match MAIN.get() {
+        Some(main) => main,
+        None => {
+            let threading = py.import(intern!(py, "threading"))?;
+            let main = threading
+                .call_method0(intern!(py, "main_thread"))?
+                .getattr(intern!(py, "ident"))?;
+            let here = threading.call_method0(intern!(py, "get_ident"))?;
+            let main = main.eq(here)?;
+            MAIN.set(Some(main));
+            main
+        }
+    };
+    Ok(if main { SLICE } else { Duration::MAX })
 }

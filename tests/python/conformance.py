@@ -7,10 +7,19 @@ format.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
 import pathlib
+import queue
+import signal
 import sys
 import threading
 import time
+import traceback
+import warnings
 
 import duly
 
@@ -28,6 +37,14 @@ COUNTERS = (
 # How long to wait for: a callback's start and the end of a task; a thread; a counter.
 PATIENCE, THREAD, SETTLE = 10.0, 20.0, 5.0
 NEVER = 2**31 - 1
+# How long a child may take, in seconds, and what it exits with when it has not come so far as to tell a step.
+CHILD, CRASHED = 20, 250
+HOOKS = ("worker_start", "worker_stop", "late", "stalled", "unobserved")
+SIGNALS = {"user1": signal.SIGUSR1, "user2": signal.SIGUSR2}
+# The reasons that a signal is told by.
+SIGNALLED = {f"signal {int(number)}" for number in SIGNALS.values()}
+# What every callback is called, so that a task without a label is known.
+CALLBACK = "the callback"
 REFUSALS = {
     duly.QueueFull: "queue_full",
     duly.SubmitTimedOut: "submit_timed_out",
@@ -39,6 +56,9 @@ REFUSALS = {
     # Python's own word for an argument of the wrong type.
     TypeError: "invalid_argument",
 }
+
+
+REFUSED = frozenset(REFUSALS.values())
 
 
 class Wrong(Exception):
@@ -63,16 +83,18 @@ def out_of_reach():
 
 def run(case):
     """Does a case; raises Wrong."""
-    world = World()
+    world = World(case.get("needs", ()))
     passed = False
     try:
         if "pool" in case:
             world.step({"do": "pool", **case["pool"]})
         for number, step in enumerate(case["steps"], 1):
-            try:
-                world.step(dict(step))
-            except Wrong as wrong:
-                raise Wrong(str(wrong), number) from wrong
+            if step["do"] == "fork":
+                world.fork(step["child"], number, case)
+            elif "child" not in step:
+                world.numbered(number, step)
+            elif step["do"] == "join":
+                world.join_child(step["child"], number)
         passed = True
     finally:
         # What failed first is what is told.
@@ -150,19 +172,113 @@ class Captured:
         self.record.drops += 1
 
 
-def callback(captured, behave):
-    """Every task is this. It keeps no reference to the captured data itself: the traceback of a failure would too."""
-    captured.record.starts += 1
-    record = captured.record
+def run_to_its_end(verbs, function, captured, behave, leave):
+    """`await verbs.run(...)`: the outcome and the value; None if the caller leaves once the callback has started."""
+    record, only = captured.record, [captured]
     del captured
-    return behave(record)
+
+    async def main():
+        # From here on nobody but the library holds what is captured.
+        runs = asyncio.ensure_future(verbs.run(function, only.pop(), behave))
+        if leave:
+            end = time.monotonic() + PATIENCE
+            while not record.starts and time.monotonic() < end:  # noqa: ASYNC110 - the callback tells nobody
+                await asyncio.sleep(0.001)
+            runs.cancel()
+            await asyncio.wait([runs])
+            return None, None
+        try:
+            return "succeeded", await runs
+        except Failure:
+            return "failed", None
+        except Panic:
+            return "panicked", None
+        except duly.Shed:
+            return "shed", None
+        except duly.Abandoned:
+            return "abandoned", None
+
+    return asyncio.run(main())
+
+
+class Stream:
+    """A stream that is pulled by a thread of its own: a wait for the next answer may time out and lose nothing."""
+
+    def __init__(self, answers, pulled):
+        self.answers, self.pulled, self.waiting = answers, pulled, False
+        self.asked, self.told = queue.SimpleQueue(), queue.SimpleQueue()
+        self.thread = threading.Thread(target=self.pull, args=(answers, self.asked, self.told), daemon=True)
+        self.thread.start()
+
+    @staticmethod
+    def pull(answers, asked, told):
+        while asked.get():
+            try:
+                told.put(("value", next(answers)))
+            except BaseException as error:
+                told.put(("end" if isinstance(error, StopIteration) else "raised", error))
+
+    def next(self, seconds):
+        if not self.waiting:
+            self.asked.put(True)
+        try:
+            kind, answer = self.told.get(timeout=seconds)
+        except queue.Empty:
+            self.waiting = True
+            return "timed_out", None
+        self.waiting = False
+        if kind == "end":
+            return "end", None
+        if isinstance(answer, BaseException):
+            word = word_of(answer)
+            return word, answer.code - 1 if word == "failed" else None
+        return "succeeded", answer
+
+    def leave(self):
+        self.answers.close()
+        self.asked.put(False)
+        self.thread.join(THREAD)
+        if self.thread.is_alive():
+            raise Wrong("whoever pulls the stream hangs")
+
+
+def word_of(error):
+    """The outcome or the refusal that an exception stands for."""
+    if isinstance(error, Failure):
+        return "failed"
+    if isinstance(error, Panic):
+        return "panicked"
+    kinds = {duly.Shed: "shed", duly.Abandoned: "abandoned", **REFUSALS}
+    return next(word for kind, word in kinds.items() if isinstance(error, kind))
+
+
+class Loop:
+    """An event loop on a thread of its own."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def call(self, coroutine, seconds=PATIENCE):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
+
+    def end(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(THREAD)
+        self.loop.close()
 
 
 class World:
     """What one case has named."""
 
-    def __init__(self):
+    def __init__(self, needs):
+        self.needs = needs
+        self.streams, self.children, self.hooks, self.flights, self.callers = {}, {}, {}, {}, {}
+        self.loop = None
         self.pools, self.records, self.gates, self.threads, self.marks = {}, {}, {}, {}, {}
+        self.tokens, self.queues, self.periodics, self.groups = {}, {}, {}, {}
+        self.order = []
 
     def gate(self, name):
         return self.gates.setdefault(name, threading.Event())
@@ -185,7 +301,55 @@ class World:
             raise Wrong(f"the task {name!r} has no handle")
         return record.task
 
+    # ---- children ----
+
+    def fork(self, name, number, case):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            # From 3.12 on: "may lead to deadlocks in the child".
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            os._exit(self.be_child(name, number, case))
+        self.children[name] = pid
+
+    def be_child(self, name, forked, case):
+        """The exit code: 0, or the number of the step that was not as expected."""
+        code = CRASHED
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(CHILD)
+            # A thread of the parent may have held the locks of the others.
+            self.gates, self.threads = {}, {}
+            for number, step in enumerate(case["steps"][forked:], forked + 1):
+                if step.get("child") == name and step["do"] != "join":
+                    code = number
+                    self.numbered(number, {key: value for key, value in step.items() if key != "child"})
+            code = 0
+        except Wrong as wrong:
+            os.write(2, f"in child {name!r}, {wrong}\n".encode())
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+            code = CRASHED
+        return code
+
+    def join_child(self, name, number):
+        _, status = os.waitpid(self.children.pop(name), 0)
+        if os.WIFSIGNALED(status):
+            raise Wrong(f"child {name!r} was ended by signal {os.WTERMSIG(status)}", number)
+        code = os.WEXITSTATUS(status)
+        if code != 0:
+            raise Wrong(f"in child {name!r}: what it says stands above", None if code == CRASHED else code)
+
     # ---- steps in general ----
+
+    def numbered(self, number, step):
+        try:
+            self.step(dict(step))
+        except Wrong as wrong:
+            raise Wrong(str(wrong), number) from wrong
 
     def step(self, step):
         thread = step.pop("thread", None)
@@ -241,12 +405,20 @@ class World:
                 options[key[:-3]] = value / 1000
             else:
                 options[key] = value
+        if "fork_refuses" in self.needs:
+            options["on_fork"] = "shut_down"
+        if "hooks" in self.needs:
+            calls = self.hooks[pool] = {hook: [] for hook in HOOKS}
+            options.update({f"on_{hook}": calls[hook].append for hook in HOOKS})
         try:
             self.pools[pool] = duly.Pool(**options)
             answer = "ok"
         except (duly.InvalidArgument, OverflowError):
             answer = "invalid_argument"
         same("the answer", answer, expect)
+
+    def do_hook(self, hook, count, pool="pool"):
+        settle(lambda: same(f"the calls of {hook}", len(self.hooks[pool][hook]), count))
 
     def do_close(self, pool="pool"):
         self.pool(pool).close()
@@ -262,6 +434,119 @@ class World:
     def do_drop_pool(self, pool="pool"):
         self.pool(pool)
         del self.pools[pool]
+
+    def do_pause_pool(self, pool="pool"):
+        self.pool(pool).pause()
+
+    def do_resume_pool(self, pool="pool"):
+        self.pool(pool).resume()
+
+    def do_set_workers(self, count, pool="pool", expect="ok"):
+        try:
+            self.pool(pool).set_workers(count)
+            answer = "ok"
+        except (duly.InvalidArgument, OverflowError):
+            answer = "invalid_argument"
+        except duly.ShutDown:
+            answer = "shut_down"
+        same("the answer", answer, expect)
+
+    # ---- queues ----
+
+    def queue(self, pool, name):
+        if name == "default":
+            return self.pool(pool).default_queue
+        try:
+            return self.queues[name]
+        except KeyError:
+            raise Wrong(f"there is no queue {name!r}") from None
+
+    def do_queue(self, queue, pool="pool", expect="ok", **options):
+        try:
+            self.queues[queue] = self.pool(pool).queue(queue, **options)
+            answer = "ok"
+        except (duly.InvalidArgument, OverflowError):
+            answer = "invalid_argument"
+        except duly.ShutDown:
+            answer = "shut_down"
+        same("the answer", answer, expect)
+
+    def do_set_queue(self, queue, pool="pool", unlimited=(), expect="ok", **options):
+        handle = self.queue(pool, queue)
+        try:
+            for name, value in {**options, **dict.fromkeys(unlimited)}.items():
+                getattr(handle, f"set_{name}")(value)
+            answer = "ok"
+        except (duly.InvalidArgument, OverflowError):
+            answer = "invalid_argument"
+        same("the answer", answer, expect)
+
+    def do_queue_stats(self, queue, pool="pool", **numbers):
+        handle = self.queue(pool, queue)
+        settle(lambda: [same(name, getattr(handle.stats(), name), value) for name, value in numbers.items()])
+
+    def do_pause_queue(self, queue, pool="pool"):
+        self.queue(pool, queue).pause()
+
+    def do_resume_queue(self, queue, pool="pool"):
+        self.queue(pool, queue).resume()
+
+    # ---- periodic tasks ----
+
+    def do_every(self, periodic, period_ms, run, pool="pool", missed="skip", overlap=False, max_failures=None,
+                 delay_ms=None, label=None, timeout_ms=None, token=None, queue=None, expect="accepted",
+                 **fields):  # fmt: skip
+        name, pool = pool, self.pool(pool)
+        behave = self.behaviour(run, pool, **fields)
+        options = {}
+        if token is not None:
+            options["scope"] = self.token(token)
+        if queue is not None:
+            options["queue"] = self.queue(name, queue)
+        if delay_ms is not None:
+            options["delay"] = delay_ms / 1000
+        if label is not None:
+            options["label"] = label
+        if timeout_ms is not None:
+            options["timeout"] = timeout_ms / 1000
+        record = self.records.setdefault(periodic, Record())
+        captured = Captured(record)
+        try:
+            every = pool.options(**options).every(
+                period_ms / 1000, missed=missed, overlap=overlap, max_failures=max_failures
+            )
+            self.periodics[periodic] = every.submit(self.counted(periodic), captured, behave)
+            answer = "accepted"
+        except tuple(REFUSALS) as refused:
+            answer = next(word for kind, word in REFUSALS.items() if isinstance(refused, kind))
+        if answer != "accepted":
+            del self.records[periodic]
+        same("the answer", answer, expect)
+
+    def do_cancel_periodic(self, periodic, expect=None):
+        decided = self.periodics[periodic].cancel()
+        same_if("the answer", "decided" if decided else "ended", expect)
+
+    def do_wait_periodic(self, periodic, expect, timeout_ms=10_000):
+        same("the end", self.periodics[periodic].wait(timeout_ms / 1000) or "timed_out", expect)
+
+    def do_periodic_stats(self, periodic, **numbers):
+        handle = self.periodics[periodic]
+
+        def check():
+            stats = handle.stats()
+            for name, value in numbers.items():
+                if name.endswith("_at_least"):
+                    is_ = getattr(stats, name[: -len("_at_least")])
+                    if is_ < value:
+                        raise Wrong(f"{name[: -len('_at_least')]} is {is_}, less than {value}")
+                else:
+                    same(name, getattr(stats, name), value)
+
+        settle(check)
+
+    def do_drop_periodic(self, periodic):
+        del self.periodics[periodic]
 
     def do_stats(self, pool="pool", **counters):
         pool = self.pool(pool)
@@ -287,11 +572,28 @@ class World:
     def do_try_submit(self, **step):
         self.submit("try_submit", **step)
 
+    def do_submit_async(self, **step):
+        self.submit("submit_async", **step)
+
+    def do_run(self, leave=False, expect="succeeded", **step):
+        self.submit("run", expect=expect, leave=leave, **step)
+
     def submit(self, verb, task, run, pool="pool", expect="accepted", label=None, timeout_ms=None, timeout=None,
-               submit_timeout_ms=None, detached=None, **fields):  # fmt: skip
-        pool = self.pool(pool)
+               submit_timeout_ms=None, detached=None, token=None, queue=None, key=None, delay_ms=None, group=None,
+               overflow=None, leave=False, **fields):  # fmt: skip
+        name, pool = pool, self.pool(pool)
         behave = self.behaviour(run, pool, **fields)
         options = {}
+        if token is not None:
+            options["scope"] = self.token(token)
+        if queue is not None:
+            options["queue"] = self.queue(name, queue)
+        if key is not None:
+            options["key"] = key
+        if delay_ms is not None:
+            options["delay"] = delay_ms / 1000
+        if overflow is not None:
+            options["overflow"] = overflow
         if label is not None:
             options["label"] = label
         if timeout_ms is not None:
@@ -305,19 +607,29 @@ class World:
         record = Record()
         if self.records.setdefault(task, record) is not record:
             raise ValueError(f"there are two tasks {task!r}")
+        value = None
         try:
-            bound = pool.options(**options) if options else pool
-            if behave is None:
-                record.task = getattr(bound, verb)(None, Captured(record))
+            verbs = pool if group is None else self.groups[group]
+            bound = verbs.options(**options) if options else verbs
+            function = None if behave is None else self.counted(task)
+            if verb == "run":
+                answer, value = run_to_its_end(bound, function, Captured(record), behave, leave)
+                if leave:
+                    return
             else:
-                record.task = getattr(bound, verb)(callback, Captured(record), behave)
-            answer = "accepted"
+                if verb == "submit_async":
+                    record.task = asyncio.run(bound.asubmit(function, Captured(record), behave))
+                else:
+                    record.task = getattr(bound, verb)(function, Captured(record), behave)
+                answer = "accepted"
         except tuple(REFUSALS) as refused:
             answer = next(word for kind, word in REFUSALS.items() if isinstance(refused, kind))
-        if answer != "accepted":
+        if answer in REFUSED and record.task is None and not (verb == "run" and record.starts):
             del self.records[task]
             same("the number of starts of a refused callback", record.starts, 0)
         same("the answer", answer, expect)
+        if verb == "run" and answer == "succeeded" and "value" in fields:
+            same("the value", value, fields["value"])
 
     def do_wait(self, task, expect, timeout_ms=10_000, value=None, value_at_least=None, value_at_most=None, code=None,
                 message=None, reason=None):  # fmt: skip
@@ -346,10 +658,179 @@ class World:
             if value_at_most is not None and got > value_at_most:
                 raise Wrong(f"the value is {got}, more than {value_at_most}")
         same_if("the code", getattr(caught, "code", None), code)
-        same_if("the reason", getattr(caught, "reason", None), reason)
+        why = getattr(caught, "reason", None)
+        same_if("the reason", "signal" if why in SIGNALLED else why, reason)
         if message is not None and message not in str(caught):
             raise Wrong(f"the message is {str(caught)!r}, expected {message!r} in it")
         return None
+
+    def do_wait_async(self, task, **expected):
+        async def wait(handle):
+            return await handle
+
+        # Awaited to its end; then the answer is looked at as after any wait.
+        handle = self.task(task)
+        with contextlib.suppress(Failure, Panic, duly.DulyError):
+            asyncio.run(wait(handle))
+        self.do_wait(task, **expected, timeout_ms=0)
+
+    def do_group(self, group, pool="pool", limit=None, fail_fast=True, detach=False):
+        self.groups[group] = duly.Group(self.pool(pool), limit=limit, fail_fast=fail_fast, label=group, detach=detach)
+
+    def do_group_wait(self, group, timeout_ms=10_000, expect="ok", errors=None, cancelled=None):
+        failed = None
+        try:
+            answer = "ok" if self.groups[group].wait(timeout_ms / 1000) else "timed_out"
+        except duly.GroupFailed as error:
+            answer, failed = "failed", error
+        same("the answer", answer, expect)
+        if errors is not None:
+            labels = ["" if task.label == CALLBACK else task.label for task, _ in failed.errors]
+            same("the members with errors", labels, list(errors))
+        if cancelled is not None:
+            same("how many the group cancelled", failed.cancelled, cancelled)
+
+    def do_drop_group(self, group):
+        del self.groups[group]
+
+    def do_wait_any(self, tasks, timeout_ms=10_000, expect=None):
+        first = duly.wait_any([self.task(name) for name in tasks], timeout_ms / 1000)
+        names = {id(self.task(name)): name for name in tasks}
+        same("the first that ended", None if first is None else names[id(first)], expect)
+
+    def do_wait_all(self, tasks, timeout_ms=10_000, missing=()):
+        ended = duly.wait_all([self.task(name) for name in tasks], timeout_ms / 1000)
+        same("the end of all", ended, not missing)
+        same("what is missing", [name for name in tasks if not self.task(name).done()], list(missing))
+
+    # ---- streams ----
+
+    def do_stream(self, stream, pool="pool", items=None, window=None, ordered=True, blocks=(), gate=None, fails=(),
+                  label=None, timeout_ms=None, token=None, queue=None):  # fmt: skip
+        name, pool = pool, self.pool(pool)
+        options = {}
+        if label is not None:
+            options["label"] = label
+        if timeout_ms is not None:
+            options["timeout"] = timeout_ms / 1000
+        if token is not None:
+            options["scope"] = self.token(token)
+        if queue is not None:
+            options["queue"] = self.queue(name, queue)
+        record = self.records.setdefault(stream, Record())
+        gate = None if gate is None else self.gate(gate)
+
+        def counted(captured, item):
+            captured.record.starts += 1
+            if "all" in blocks or str(item) in blocks:
+                gate.wait()
+            if str(item) in fails:
+                raise Failure(item + 1, "failed")
+            return item
+
+        pulled = [0]
+
+        def numbers():
+            for item in itertools.count() if items is None else range(items):
+                pulled[0] += 1
+                yield item
+
+        bound = pool.options(**options) if options else pool
+        function = functools.partial(counted, Captured(record))
+        answers = bound.map(function, numbers(), window=window, ordered=ordered, return_exceptions=True)
+        del function
+        self.streams[stream] = Stream(answers, pulled)
+
+    def stream(self, name):
+        try:
+            return self.streams[name]
+        except KeyError:
+            raise Wrong(f"there is no stream {name!r}") from None
+
+    def do_next(self, stream, expect, timeout_ms=10_000, item=None):
+        answer, of = self.stream(stream).next(timeout_ms / 1000)
+        same("the answer", answer, expect)
+        if of is not None:
+            same_if("the item", of, item)
+
+    def do_pulled(self, stream, at_least=0, at_most=NEVER):
+        pulled = self.stream(stream).pulled[0]
+        if not at_least <= pulled <= at_most:
+            raise Wrong(f"{pulled} items were pulled, out of bounds")
+
+    def do_drop_stream(self, stream):
+        self.stream(stream).leave()
+        del self.streams[stream]
+
+    # ---- single flight ----
+
+    def do_flight(self, flight, pool="pool", handovers=3, retry_failed=False, timeout_ms=None):
+        verbs = self.pool(pool)
+        if timeout_ms is not None:
+            verbs = verbs.options(timeout=timeout_ms / 1000)
+        self.flights[flight] = duly.SingleFlight(verbs, handovers=handovers, retry_failed=retry_failed)
+
+    def do_call(self, flight, key, caller, run, timeout_ms=None, token=None, **fields):
+        """The caller is a coroutine on a loop: when it waits, it has joined, or its callback is submitted."""
+        behave = self.behaviour(run, None, **fields)
+        record = self.records.setdefault(caller, Record())
+        timeout = None if timeout_ms is None else timeout_ms / 1000
+        bound = self.flights[flight].options(timeout=timeout, scope=None if token is None else self.token(token))
+        if self.loop is None:
+            self.loop = Loop()
+        calls = [bound.run(key, self.counted(caller), Captured(record), behave)]
+
+        async def begin():
+            task = asyncio.ensure_future(calls.pop())
+            await asyncio.sleep(0)
+            return task
+
+        self.callers[caller] = self.loop.call(begin())
+
+    def do_answer(self, caller, expect, timeout_ms=10_000, value=None, code=None, message=None):
+        async def answer(task):
+            await asyncio.wait([task], timeout=timeout_ms / 1000)
+            if not task.done():
+                return "timed_out", None
+            error = task.exception()
+            return ("succeeded", task.result()) if error is None else (word_of(error), error)
+
+        word, got = self.loop.call(answer(self.callers[caller]), timeout_ms / 1000 + PATIENCE)
+        same("the answer", word, expect)
+        if word == "succeeded":
+            same_if("the value", got, value)
+        same_if("the code", getattr(got, "code", None), code)
+        if message is not None and message not in str(got):
+            raise Wrong(f"the message is {str(got)!r}, expected {message!r} in it")
+
+    def do_leave(self, caller):
+        async def leave(task):
+            task.cancel()
+            await asyncio.wait([task])
+
+        self.loop.call(leave(self.callers.pop(caller)))
+
+    # ---- tokens ----
+
+    def do_token(self, token, parent=None, timeout_ms=None):
+        timeout = None if timeout_ms is None else timeout_ms / 1000
+        if parent is None:
+            self.tokens[token] = duly.CancelScope(timeout)
+        else:
+            with self.token(parent):
+                self.tokens[token] = duly.CancelScope(timeout)
+
+    def do_cancel_token(self, token, reason=None):
+        self.token(token).cancel(reason)
+
+    def do_token_state(self, token, expect):
+        same("the token", "cancelled" if self.token(token).cancelled else "live", expect)
+
+    def token(self, name):
+        try:
+            return self.tokens[name]
+        except KeyError:
+            raise Wrong(f"there is no token {name!r}") from None
 
     def do_outcome(self, task, expect):
         outcome = self.task(task).outcome
@@ -384,6 +865,33 @@ class World:
     def do_released(self, task, timeout_ms=10_000, expect="yes"):
         same("released", "yes" if self.task(task).released(timeout_ms / 1000) else "no", expect)
 
+    def counted(self, name):
+        """The callback of a task. It keeps no reference to the captured data itself: the traceback of a failure would,
+        too. Callbacks are noted in the order in which they start."""
+
+        def counted(captured, behave):
+            self.order.append(name)
+            captured.record.starts += 1
+            record = captured.record
+            del captured
+            return behave(record)
+
+        counted.__qualname__ = CALLBACK
+        return counted
+
+    def do_order(self, tasks):
+        poll(PATIENCE, lambda: set(tasks) <= set(self.order))
+        same("the order of the starts", [name for name in self.order if name in tasks], list(tasks))
+
+    def do_share(self, task, of_first, at_least=0, at_most=None):
+        poll(PATIENCE, lambda: len(self.order) >= of_first)
+        first = self.order[:of_first]
+        if len(first) < of_first:
+            raise Wrong(f"only {len(first)} callbacks have started")
+        count = sum(name == task or name.startswith(f"{task}.") for name in first)
+        if count < at_least or (at_most is not None and count > at_most):
+            raise Wrong(f"of the first {of_first} starts {count} are of {task!r}")
+
     def do_await_start(self, task):
         record = self.record(task)
         if not poll(PATIENCE, lambda: record.starts):
@@ -400,6 +908,29 @@ class World:
         record = self.record(task)
         poll(PATIENCE, lambda: record.cause)
         same("the cause", record.cause, expect)
+
+    # ---- signals ----
+
+    def do_shut_down_on(self, signals, grace_ms, pool="pool"):
+        self.pool(pool).shutdown_on([SIGNALS[name] for name in signals], grace=grace_ms / 1000)
+
+    def do_cancel_on(self, token, signals):
+        self.tokens[token] = duly.CancelScope()
+        self.tokens[token].cancel_on([SIGNALS[name] for name in signals])
+
+    def do_raise(self, signal):
+        os.kill(os.getpid(), SIGNALS[signal])
+
+    def do_closed(self, pool="pool", expect="yes"):
+        pool = self.pool(pool)
+
+        def look():
+            same("closed", "yes" if pool.closed else "no", expect)
+
+        if expect == "no":
+            look()
+        else:
+            settle(look)
 
     # ---- the rest ----
 
@@ -497,7 +1028,7 @@ class World:
             record = Record()
             self.records[inner] = record
             try:
-                record.task = bound.submit(callback, Captured(record), behave_inner)
+                record.task = bound.submit(self.counted(inner), Captured(record), behave_inner)
             except duly.DulyError as refused:
                 raise Failure(2, str(refused)) from refused
             return 0
@@ -556,6 +1087,12 @@ class World:
             gate.set()
         for name in list(self.threads):
             self.do_join(name)
+        for name in list(self.children):
+            self.join_child(name, None)
+        for name in list(self.streams):
+            self.do_drop_stream(name)
+        if self.loop is not None:
+            self.end_of_callers()
         tasks = [(name, record, record.task) for name, record in self.records.items() if record.task is not None]
         for name, record, task in tasks:
             if not task.wait(PATIENCE):
@@ -572,6 +1109,19 @@ class World:
             record.saw(task.outcome)
         for name, record in self.records.items():
             settle(lambda name=name, record=record: same(f"the number of releases of {name!r}", record.drops, 1))
+
+    def end_of_callers(self):
+        async def wait(tasks):
+            if tasks:
+                await asyncio.wait(tasks, timeout=PATIENCE)
+            return [task.done() and (task.cancelled() or (task.exception(), True)[1]) for task in tasks]
+
+        told = self.loop.call(wait(list(self.callers.values())), 2 * PATIENCE)
+        silent = [name for name, done in zip(self.callers, told) if not done]
+        self.callers.clear()
+        self.loop.end()
+        if silent:
+            raise Wrong(f"the callers {silent} were told nothing")
 
 
 def throw(error):
@@ -594,7 +1144,7 @@ def check_books(stats):
 
 def same_labels(records, expected):
     # A task without a label is called by its callback's name in Python.
-    labels = ["" if record.label == callback.__qualname__ else record.label for record in records]
+    labels = ["" if record.label == CALLBACK else record.label for record in records]
     same("the labels", sorted(labels), sorted(expected))
 
 

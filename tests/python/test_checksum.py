@@ -45,7 +45,7 @@ def tree(tmp_path):
 
 def test_p12_checksum_gives_the_digest_and_the_books_balance(tree):
     root, count, digest = tree
-    done = run(root, "--planted-timeout", "0.5", "--workers", "4")
+    done = run(root, "--planted-timeout", "3", "--workers", "4")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-2:] == [f"digest {digest}  files {count}", "books balance"]
@@ -91,7 +91,7 @@ def sha256(*data):
     return real(*data)
 
 hashlib.sha256, real = sha256, hashlib.sha256
-sys.argv = ["checksum", {str(tmp_path)!r}, "--grace", "1", "--no-planted", "--workers", "1"]
+sys.argv = ["checksum", {str(tmp_path)!r}, "--grace", {"30" if twice else "1"!r}, "--no-planted", "--workers", "1"]
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 """
     command = [sys.executable, "-c", script]
@@ -106,17 +106,18 @@ def interrupt(process, number, twice):
     wait_until_blocked(process.pid)
     process.send_signal(number)
     start = time.monotonic()
-    if twice:
+    while twice and process.poll() is None and time.monotonic() - start < 20:
+        # One that comes before the first was seen counts for nothing.
         time.sleep(0.3)
         process.send_signal(number)
     out, err = process.communicate(timeout=20)
     took = time.monotonic() - start
     assert process.returncode == 128 + number, err
     if twice:
-        assert took < 0.9
+        assert took < 20, "the grace period is longer"
         assert out == ""
         return
-    assert 1.0 <= took < 3
+    assert 1.0 <= took < 15
     lines = out.splitlines()
     assert lines[0] == f"interrupted by {number.name}"
     assert lines[-2].startswith("digest incomplete")

@@ -1,5 +1,8 @@
 """P4, P9: a process that exits drains its pools, and never hangs on a callback that does not end."""
 
+import importlib.util
+import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -53,16 +56,149 @@ def test_p09_exit_never_hangs_on_a_stuck_callback(how):
     assert 0.3 <= took < 8
 
 
+# Until 3.14 the interpreter ends such a thread where it asks for it: below frames of Rust.
+IN_OTHER_CODE = {
+    "a done callback of a future": """
+    pool = duly.ThreadPoolExecutor(1, exit_timeout=0.1)
+    future = pool.submit(gate.wait)
+    future.add_done_callback(busy)
+    """,
+    "a destructor of what was cancelled": """
+    class Argument:
+        def __del__(self):
+            busy()
+    pool = duly.Pool(workers=1, exit_timeout=0.1)
+    pool.submit(gate.wait)
+    queued = pool.options(detached=True).submit(len, Argument())
+    threading.Thread(target=queued.cancel, daemon=True).start()
+    """,
+    "a done callback of a task": """
+    pool = duly.Pool(workers=1, exit_timeout=0.1)
+    pool.submit(gate.wait).add_done_callback(busy)
+    """,
+    "the text of a failure": """
+    class Odd(BaseException):
+        __repr__ = __str__ = busy
+    def odd():
+        raise Odd
+    pool = duly.Pool(workers=1, exit_timeout=0.1)
+    pool.submit(odd)
+    """,
+}
+
+
+@pytest.mark.parametrize("where", IN_OTHER_CODE)
+def test_p09_exit_takes_the_interpreter_from_whatever_code_runs_for_duly(where):
+    status, out, err, took = run(f"""
+    gate, begun = threading.Event(), threading.Event()
+    def busy(*_):
+        begun.set()
+        while True: pass
+    atexit.register(print, "atexit ran")
+    {textwrap.dedent(IN_OTHER_CODE[where]).strip().replace(chr(10), chr(10) + "    ")}
+    gate.set()
+    print(begun.wait(10))
+    sys.exit(7)
+    """)
+    assert status == 7, err
+    assert out == "True\natexit ran\n"
+    assert "Fatal" not in err
+    assert took < 20
+
+
+# What the module calls of the interpreter that neither runs Python code nor collects garbage nor lets go of it; PyO3
+# has a guard of its own for the first. The rest stands in python/src/unwind.rs and states.rs.
+HARMLESS = {
+    "PyEval_RestoreThread",
+    "PyBytes_AsString",
+    "PyBytes_Size",
+    "PyCallable_Check",
+    "PyDict_Next",
+    "PyDict_Size",
+    "PyErr_Fetch",
+    "PyErr_GivenExceptionMatches",
+    "PyErr_Occurred",
+    "PyErr_SetInterrupt",
+    "PyEval_SaveThread",
+    "PyException_GetTraceback",
+    "PyFloat_FromDouble",
+    "PyGILState_GetThisThreadState",
+    "PyInterpreterState_Get",
+    "PyThreadState_New",
+    "PyLong_AsUnsignedLongLong",
+    "PyLong_FromLong",
+    "PyLong_FromSsize_t",
+    "PyLong_FromUnsignedLongLong",
+    "PyModuleDef_Init",
+    "PyModule_GetNameObject",
+    "PyObject_GC_IsTracked",
+    "PyObject_GC_Track",
+    "PyObject_GC_UnTrack",
+    "PyObject_GenericSetDict",
+    "PyThreadState_SetAsyncExc",
+    "PyTuple_GetItem",
+    "PyTuple_Size",
+    "PyType_GetFlags",
+    "PyType_GetSlot",
+    "PyType_IsSubtype",
+    "PyUnicode_AsUTF8String",
+    "PyUnicode_FromStringAndSize",
+    "PyUnicode_InternInPlace",
+    "PyWeakref_GetObject",
+    "Py_GetVersion",
+    "Py_IncRef",
+    "Py_IsInitialized",
+}
+
+
+def test_p09_whatever_may_run_code_of_python_is_called_where_its_thread_can_be_ended():
+    module = importlib.util.find_spec("duly._duly").origin
+    listing = subprocess.run(
+        ["nm", "-D", "--undefined-only", module], capture_output=True, text=True, check=True
+    ).stdout
+    needed = {line.split()[-1] for line in listing.splitlines() if " U Py" in line}
+    folder = pathlib.Path(__file__).parents[2] / "python/src"
+    source = (folder / "unwind.rs").read_text() + (folder / "states.rs").read_text()
+    guarded = set(re.findall(r"^    (Py\w+)\(", source, re.M)) | set(re.findall(r"__wrap_(Py\w+)\(", source))
+    types = {name for name in needed if name.endswith("_Type") or name.startswith("PyExc_")}
+    assert needed - guarded - types - HARMLESS == set()
+    assert guarded <= needed, "a guard that nobody needs"
+
+
+def test_p09_no_worker_is_half_started_when_the_interpreter_goes():
+    # Before 3.12 the interpreter frees the state of a thread that has not begun, and the thread crashes.
+    status, out, err, _ = run("""
+    begun, start = threading.Event(), threading.Thread.start
+    def slow(thread):
+        if threading.current_thread() is threading.main_thread():
+            return start(thread)
+        begun.set()
+        exits.wait(10)
+        time.sleep(0.2)
+        start(thread)
+        print("started")
+    threading.Thread.start = slow
+    exits = threading.Event()
+    pool = duly.Pool(workers=1, exit_timeout=0.0, replace_after=0.01)
+    pool.options(timeout=0.01).submit(time.sleep, 3600)
+    print(begun.wait(10))
+    exits.set()
+    atexit.register(print, "handlers ran")
+    """)
+    assert (status, out) == (0, "True\nstarted\nhandlers ran\n"), err
+
+
 def test_p09_exit_after_a_shutdown_that_left_threads_behind_is_silent():
     status, out, err, _ = run("""
-    pool = duly.Pool(workers=3)
+    pool = duly.Pool(workers=3, max_replacements=0)
     started = threading.Barrier(4)
     def dozing():
         started.wait()
         while True: time.sleep(0.0005)
-    for _ in range(3):
-        pool.options(timeout=0.1).submit(dozing)
-    started.wait(5)
+    tasks = [pool.submit(dozing) for _ in range(3)]
+    started.wait(20)
+    for task in tasks:
+        task.cancel()
     print(pool.shutdown(0.05).threads_left)
     """)
     assert (status, out, err) == (0, "3\n", "")
@@ -70,9 +206,9 @@ def test_p09_exit_after_a_shutdown_that_left_threads_behind_is_silent():
 
 def test_p09_exit_drains_for_as_long_as_tasks_keep_ending():
     status, out, err, _ = run("""
-    pool = duly.Pool(workers=1, exit_timeout=0.5)
+    pool = duly.Pool(workers=1, exit_timeout=2.0)
     for number in range(10):
-        pool.submit(lambda number=number: time.sleep(0.1) or print(number, flush=True))
+        pool.submit(lambda number=number: time.sleep(0.25) or print(number, flush=True))
     """)
     assert (status, err) == (0, "")
     assert out.split() == [str(number) for number in range(10)]
@@ -88,7 +224,8 @@ def test_p09_exit_refuses_what_comes_too_late():
             print("refused", error.task)
     atexit.register(late)
     def callback():
-        time.sleep(0.2)
+        while not pool.closed:
+            time.sleep(0.001)
         late()
     pool.submit(callback)
     """)
@@ -100,12 +237,12 @@ def test_p09_exit_drains_a_pool_that_was_dropped():
     def main():
         pool = duly.Pool(workers=1, exit_timeout=EXIT_TIMEOUT)
         for number in range(3):
-            pool.options(label=str(number)).submit(lambda: time.sleep(0.2) or print("ended", flush=True))
+            pool.options(label=str(number)).submit(lambda: time.sleep(SECONDS) or print("ended", flush=True))
     main()
     """
-    status, out, err, _ = run(script.replace("EXIT_TIMEOUT", "5"))
+    status, out, err, _ = run(script.replace("EXIT_TIMEOUT", "10").replace("SECONDS", "0.2"))
     assert (status, out, err) == (0, "ended\nended\nended\n", "")
-    status, out, err, _ = run(script.replace("EXIT_TIMEOUT", "0.05"))
+    status, out, err, _ = run(script.replace("EXIT_TIMEOUT", "0.05").replace("SECONDS", "3600"))
     assert (status, out) == (0, "")
     assert "abandoned 3 tasks at exit" in err
 
@@ -119,7 +256,7 @@ def test_p09_a_pool_dropped_by_its_own_callback():
     pool = [duly.Pool(workers=1)]
     task = pool[0].submit(callback, pool)
     task.result()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while threading.active_count() > 1 and time.monotonic() < end:
         time.sleep(0.001)
     print(threading.active_count())
@@ -150,16 +287,22 @@ def test_p04_ctrl_c_ends_the_drain_at_exit():
     import signal
     pool = duly.Pool(workers=1, exit_timeout=None)
     pool.submit(time.sleep, 3600)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def interrupt():
+        while not pool.closed:
+            time.sleep(0.01)
+        # In the drain.
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
     """)
     assert "KeyboardInterrupt" in err
-    assert took < 10
+    assert took < 20
     assert status in (0, 1, 130, -2)
 
 
 def test_p11_a_forked_child_exits_at_once_and_an_inherited_pool_is_shut_down():
     script = """
-    pool = duly.Pool(workers=1, exit_timeout=20)
+    pool = duly.Pool(workers=1, exit_timeout=3600, on_fork="shut_down")
     gate = threading.Event()
     started = threading.Event()
     task = pool.submit(lambda: started.set() or gate.wait() and "parent")
@@ -178,9 +321,114 @@ def test_p11_a_forked_child_exits_at_once_and_an_inherited_pool_is_shut_down():
     print(task.result(5))
     """
     # From 3.12 on a fork with threads is worth a warning.
-    status, out, err, took = run(script, warnings="ignore")
+    status, out, err, _ = run(script, warnings="ignore")
     assert (status, out) == (0, "7\nparent\n"), err
-    assert took < 10
+
+
+def test_p11_what_a_forked_child_inherited_answers_at_once():
+    script = """
+    pool = duly.Pool(workers=1, exit_timeout=3600, on_fork="shut_down")
+    gate = threading.Event()
+    started = threading.Event()
+    running = pool.submit(lambda: started.set() or gate.wait() and "parent")
+    queued = pool.submit(int)
+    started.wait(5)
+    child = os.fork()
+    if child == 0:
+        for task in (running, queued):
+            try:
+                task.result()
+            except duly.Abandoned:
+                assert task.outcome == "abandoned"
+                assert not task.cancel()
+            else:
+                sys.exit(2)
+        try:
+            pool.submit(int)
+        except duly.ShutDown:
+            assert not pool.shutdown(None).drained
+            assert duly.Pool(workers=1).submit(int).result(5) == 0
+            sys.exit(7)
+    print(os.waitpid(child, 0)[1] >> 8)
+    gate.set()
+    print(running.result(5), queued.result(5))
+    """
+    # From 3.12 on a fork with threads is worth a warning.
+    status, out, err, _ = run(script, warnings="ignore")
+    assert (status, out) == (0, "7\nparent 0\n"), err
+
+
+def test_p11_a_forked_child_goes_on_with_an_empty_pool():
+    script = """
+    pool = duly.Pool(workers=1, exit_timeout=3600)
+    bound = pool.options(timeout=10)
+    gate = threading.Event()
+    started = threading.Event()
+    running = pool.submit(lambda: started.set() or gate.wait() and "parent")
+    queued = pool.submit(int)
+    started.wait(5)
+    child = os.fork()
+    if child == 0:
+        assert running.outcome == queued.outcome == "abandoned"
+        assert pool.stats().submitted == 0
+        assert pool.submit(int).result(5) == bound.submit(int).result(5) == 0
+        assert list(pool.map(abs, [-1, 2])) == [1, 2]
+        grandchild = os.fork()
+        if grandchild == 0:
+            sys.exit(pool.submit(int).result(5) + 3)
+        assert os.waitpid(grandchild, 0)[1] >> 8 == 3
+        assert pool.stats().submitted == 4
+        sys.exit(7)
+    print(os.waitpid(child, 0)[1] >> 8)
+    gate.set()
+    print(running.result(5), queued.result(5), pool.stats().submitted)
+    """
+    # From 3.12 on a fork with threads is worth a warning.
+    status, out, err, _ = run(script, warnings="ignore")
+    assert (status, out, err) == (0, "7\nparent 0 2\n", "")
+
+
+def test_p11_a_forked_child_goes_on_with_an_empty_executor():
+    script = """
+    import concurrent.futures
+    executor = duly.ThreadPoolExecutor(1)
+    gate = threading.Event()
+    started = threading.Event()
+    running = executor.submit(lambda: started.set() or gate.wait() and "parent")
+    queued = executor.submit(int)
+    watched = executor.submit(int)
+    watched.add_done_callback(lambda future: None)
+    started.wait(5)
+    child = os.fork()
+    if child == 0:
+        done, not_done = concurrent.futures.wait([running, queued, watched], 5)
+        assert not not_done
+        assert all(isinstance(future.exception(), duly.Abandoned) for future in done)
+        assert executor.submit(int).result(5) == 0
+        executor.shutdown()
+        sys.exit(7)
+    print(os.waitpid(child, 0)[1] >> 8)
+    gate.set()
+    print(running.result(5), queued.result(5))
+    """
+    status, out, err, _ = run(script, warnings="ignore")
+    assert (status, out, err) == (0, "7\nparent 0\n", "")
+
+
+def test_p09_the_executor_is_waited_for_at_exit_unless_it_has_an_exit_timeout():
+    status, out, err, _ = run("""
+    executor = duly.ThreadPoolExecutor(1)
+    executor.submit(lambda: time.sleep(0.3) or print("ended", flush=True))
+    """)
+    assert (status, out, err) == (0, "ended\n", "")
+    status, out, err, took = run("""
+    executor = duly.ThreadPoolExecutor(1, exit_timeout=0.2)
+    executor.submit(time.sleep, 3600)
+    time.sleep(0.05)
+    """)
+    assert status == 0
+    assert "abandoned 1 tasks at exit: sleep" in err
+    assert took < 8
 
 
 def test_p06_destructors_that_run_while_the_interpreter_goes():
@@ -200,50 +448,36 @@ def test_p06_destructors_that_run_while_the_interpreter_goes():
         assert "Fatal" not in err
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_p09_exits_with_everything_in_flight(seed):
-    status, _, err, _ = run(f"""
-    import random
-    chance = random.Random({seed})
-
-    def spin():
-        while True: pass
-
-    def doze():
-        while True: time.sleep(0.001)
-
-    def wait():
-        threading.Event().wait()
-
-    def hook():
-        duly.current_task().on_cancel(doze)
-        doze()
-
-    def leave():
-        raise KeyboardInterrupt
-
-    def quick():
-        time.sleep(0.001)
-
-    pool = duly.Pool(chance.randint(1, 4), exit_timeout=chance.choice([0.0, 0.02, 0.1]), replace_after=0.01)
-    tasks = []
-    for _ in range(chance.randint(0, 20)):
-        callback = chance.choice([spin, doze, wait, hook, leave, quick, quick])
-        task = pool.options(timeout=chance.choice([None, 0.01, 0.05])).submit(callback)
-        task.add_done_callback(lambda task: time.sleep(0.002))
-        if chance.random() < 0.3:
-            task.cancel()
-        if chance.random() < 0.5:
-            tasks.append(task)
-    for task in tasks[:3]:
-        threading.Thread(target=task.wait, daemon=True).start()
-    if chance.random() < 0.3:
-        pool.shutdown(chance.choice([0, 0.01]))
-    elif chance.random() < 0.3:
-        del pool
-    time.sleep(chance.random() * 0.02)
-    sys.exit(3)
-    """)
-    assert status == 3, err
-    assert "Traceback" not in err
-    assert "Fatal" not in err
+def test_p11_no_child_hangs_that_is_forked_while_threads_come_to_the_interpreter():
+    # Until 3.12 the list of threads may be locked by one that comes, as the delivery thread does for each task.
+    status, out, err, _ = run(
+        """
+        pool, gate = duly.Pool(workers=1, capacity=1000), threading.Event()
+        pool.submit(gate.wait)
+        def come():
+            while not gate.is_set():
+                for task in [pool.submit(len, [object()]) for _ in range(20)]:
+                    task.cancel()
+        coming = threading.Thread(target=come)
+        coming.start()
+        forks, end = 0, time.monotonic() + 30
+        while forks < 60:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            while os.waitpid(child, os.WNOHANG)[0] == 0:
+                if time.monotonic() > end:
+                    os.kill(child, 9)
+                    os.waitpid(child, 0)
+                    print("a child hangs after", forks)
+                    forks = 60
+                    break
+                time.sleep(0.001)
+            forks += 1
+        gate.set()
+        coming.join()
+        """,
+        seconds=50.0,
+        warnings="ignore",
+    )
+    assert (status, out, err) == (0, "", "")

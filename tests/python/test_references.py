@@ -169,3 +169,29 @@ def test_p06_destructors_may_use_the_pool(make_pool):
 
     pool.submit(lambda _: None, Last())
     assert done.wait(5)
+
+
+@pytest.mark.parametrize("asked", ["result", "exception"])
+def test_p06_a_cycle_through_an_answer_is_collected(make_pool, asked):
+    class Cycle:
+        pass
+
+    class Failure(Exception):
+        pass
+
+    pool = make_pool(workers=1)
+    made = Cycle() if asked == "result" else Failure()
+
+    def answer(what):
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    task = pool.submit(answer, made)
+    assert not gc.is_tracked(task)
+    made.task = task
+    assert getattr(task, asked)(5) is made
+    assert gc.is_tracked(task)
+    gone = weakref.ref(made)
+    del made, task
+    until(lambda: gc.collect() >= 0 and gone() is None)

@@ -1,0 +1,123 @@
+//! Thread states of threads that the interpreter does not know: core's timer and delivery threads, `duly-later`.
+//!
+//! Until 3.12 a child that is forked while some thread makes its state hangs within os.fork: the interpreter's list of them
+//! is locked, for ever, before its locks are made anew. PyGILState_Ensure makes them at any time. So the linker puts the
+//! functions of this file in the place of it and its counterpart (as src/unwind.rs does with others).
+//!
+//! Keeps true:
+//! 1. No state is made from where a fork begins to where it is over: a fork waits for one that is being made, for which nothing
+//!    is needed that the fork holds; and makers wait for forks. Neither waits longer than `PATIENCE`.
+//! 2. A state is given up at the end of its outermost use, as without this file.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi::{self, PyGILState_STATE, PyInterpreterState};
+use pyo3::prelude::*;
+
+use crate::unwind::ParkOnUnwind;
+
+/// Far longer than either takes.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Those under way. Both are looked at by each side after it has announced itself.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static MAKERS: AtomicU32 = AtomicU32::new(0);
+
+/// Where states are made; null: the interpreter takes care by itself.
+static INTERPRETER: AtomicPtr<PyInterpreterState> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    /// How often this thread uses the state that was made for it here, one within the other.
+    static USES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// To be called when the module is made.
+pub(crate) fn prepare(py: Python<'_>) {
+    if py.version_info() < (3, 12) {
+        // SAFETY: attached.
+        INTERPRETER.store(unsafe { ffi::PyInterpreterState_Get() }, Ordering::Release);
+    }
+}
+
+/// To be called before each fork, by the thread that forks.
+#[pyfunction]
+pub(crate) fn _before_fork() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
+    let until = Instant::now() + PATIENCE;
+    while MAKERS.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+}
+
+/// To be called after each fork in the parent, also after one that failed.
+#[pyfunction]
+pub(crate) fn _after_fork_in_parent() {
+    FORKS.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// In a forked child: makers and forks are the parent's.
+pub(crate) fn after_fork_in_child() {
+    FORKS.store(0, Ordering::SeqCst);
+    MAKERS.store(0, Ordering::SeqCst);
+}
+
+/// Makes this thread's state, while nobody forks.
+fn make(interpreter: *mut PyInterpreterState) {
+    let patience = OnceLock::new();
+    loop {
+        MAKERS.fetch_add(1, Ordering::SeqCst);
+        let until = || *patience.get_or_init(|| Instant::now() + PATIENCE);
+        if FORKS.load(Ordering::SeqCst) == 0 || Instant::now() >= until() {
+            break;
+        }
+        MAKERS.fetch_sub(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    // SAFETY: any thread may, without being attached; this one has no state yet.
+    unsafe { ffi::PyThreadState_New(interpreter) };
+    MAKERS.fetch_sub(1, Ordering::SeqCst);
+}
+
+unsafe extern "C-unwind" {
+    fn __real_PyGILState_Ensure() -> PyGILState_STATE;
+    fn __real_PyGILState_Release(state: PyGILState_STATE);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_PyGILState_Ensure() -> PyGILState_STATE {
+    let end = ParkOnUnwind;
+    let uses = USES.get();
+    let interpreter = INTERPRETER.load(Ordering::Acquire);
+    if uses > 0 {
+        USES.set(uses + 1);
+    // SAFETY: may be called by any thread.
+    } else if !interpreter.is_null() && unsafe { ffi::PyGILState_GetThisThreadState() }.is_null() {
+        make(interpreter);
+        USES.set(1);
+    }
+    // SAFETY: as the caller promises.
+    let state = unsafe { __real_PyGILState_Ensure() };
+    std::mem::forget(end);
+    state
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_PyGILState_Release(state: PyGILState_STATE) {
+    let end = ParkOnUnwind;
+    let uses = USES.get();
+    USES.set(uses.saturating_sub(1));
+    if uses == 1 {
+        // The use that the state was born with: after this, it is the last one that is given up.
+        // SAFETY: attached, as the caller promises; it stays so.
+        unsafe { __real_PyGILState_Release(PyGILState_STATE::PyGILState_LOCKED) };
+    }
+    // SAFETY: as the caller promises.
+    unsafe { __real_PyGILState_Release(state) };
+    std::mem::forget(end);
+}
+
+// The module exports its init function and nothing else.
+std::arch::global_asm!(".hidden __wrap_PyGILState_Ensure", ".hidden __wrap_PyGILState_Release");
