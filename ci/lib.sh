@@ -8,6 +8,8 @@ cd "$root" || exit
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 logs=$target_dir/ci-logs
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+# Many tests panic on purpose: the traces hide what matters, and looking up their symbols takes a slow machine seconds.
+export RUST_BACKTRACE=0
 
 # need COMMAND CURE: ends the script when COMMAND is not there.
 need() {

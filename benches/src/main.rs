@@ -143,7 +143,7 @@ fn examples() -> String {
         "Rows (W1m and W1bc only when named):\n{}\n\nPeers:\n{peers}\nExamples:\n  \
          duly-benches --quick                              a first look\n  \
          duly-benches --rows W1,W1b --peers duly,crossbeam one question, 15 rounds\n  \
-         duly-benches --rows workers,queued,pending        how cost grows\n  \
+         duly-benches --rows workers,queued,pending,queues how cost grows\n  \
          duly-benches one --row W1 --peer duly             one process, e.g. under perf or valgrind\n  \
          duly-benches report a.json b.json                 two runs, judged as one\n\n\
          The tables go to stdout, progress to stderr.",
@@ -248,10 +248,11 @@ fn target_folder() -> Result<PathBuf> {
 
 fn one(row: &Row, peer: Peer, workers: usize, n: usize) -> Result<()> {
     let figures = match (peer, row.work) {
-        (Peer::Go | Peer::Libuv | Peer::Tbb, _) => {
+        (Peer::Go | Peer::DulyC | Peer::Libuv | Peer::Tbb, _) => {
             let error = external::command(peer, row, workers, n)?.exec();
             return Err(error).context("the peer's program cannot be started");
         }
+        (Peer::Duly, Work::Queues { window, queues }) => duly::measure_queues(row, workers, n, window, queues),
         (Peer::Duly, Work::Cancel { by_token }) => duly::measure_cancel(workers, n, by_token),
         (Peer::Duly, Work::Batch) => measure_batch::<Duly>(row, workers, n, |pool| pool.batch(n)),
         (Peer::Rayon, Work::Batch) => measure_batch::<Rayon>(row, workers, n, |pool| pool.batch(n)),

@@ -21,6 +21,7 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 fn colour(peer: Peer) -> RGBColor {
     match peer {
         Peer::Duly => RGBColor(0, 0, 0),
+        Peer::DulyC => RGBColor(90, 90, 90),
         Peer::Crossbeam => RGBColor(213, 94, 0),
         Peer::Kanal => RGBColor(230, 159, 0),
         Peer::Threadpool => RGBColor(153, 153, 153),
@@ -241,6 +242,7 @@ fn curve(results: &Results, panel: &Area<'_>, name: &str, points: &[(&Row, f64)]
 fn explained(curve: &str) -> &str {
     match curve {
         "workers" => "the number of workers",
+        "queues" => "the number of queues",
         "queued" => "how many tasks stand in the queue",
         "pending" => "how many tasks with a deadline stand in the queue (0 shown at 1)",
         other => other,

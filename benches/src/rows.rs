@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Queued { handles: bool },
     /// Resident memory of workers with nothing to do.
     Idle,
+    /// As `Windowed`, the tasks dealt to so many queues of the pool in turn.
+    Queues { window: usize, queues: usize },
     /// Cancel everything queued while all workers are stuck; until the last is answered.
     Cancel { by_token: bool },
     /// As `Windowed`, while at least `queued` tasks stand in the queue, each with a far deadline if so asked.
@@ -61,6 +63,7 @@ pub(crate) struct Curve {
 pub(crate) enum Of {
     Workers,
     Queued,
+    Queues,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -166,6 +169,8 @@ impl Row {
                     *queued = point;
                     row.capacity = point + 2 * *window;
                 }
+                (Of::Queues, Work::Queues { queues, .. }) => *queues = point,
+                (Of::Queues, work) => panic!("rows.toml: {work:?} has no number of queues"),
                 (Of::Queued, work) => panic!("rows.toml: {work:?} has no number of queued tasks"),
             }
             if row.name != first {

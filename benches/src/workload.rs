@@ -143,6 +143,7 @@ pub(crate) fn measure<P: Pool>(row: &Row, workers: usize, n: usize) -> Result<Fi
         Work::Standing { deadlines: true, .. }
         | Work::Deadlines { .. }
         | Work::Cancel { .. }
+        | Work::Queues { .. }
         | Work::Batch
         | Work::Mixed => {
             bail!("this peer has no such workload")

@@ -1,8 +1,10 @@
 //! Peer `duly`: the pool of this project, with every promise on and no option changed but workers and capacity.
 
 use crate::peers::{Deadlines, Ended, Pool, Service};
+use crate::rows::Row;
 use crate::workload::{Figures, block_workers, check, item, noop, open_gate};
 use anyhow::{Result, ensure};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Duly(::duly::Pool);
@@ -94,6 +96,36 @@ impl Service for Duly {
             Some(Err(error)) => panic!("a callback of row mixed: {error}"),
         }
     }
+}
+
+/// W1 over several queues: each task goes to the next of them. One queue is the pool's own.
+pub(crate) fn measure_queues(row: &Row, workers: usize, n: usize, window: usize, queues: usize) -> Result<Figures> {
+    let pool = Duly::start(workers, row.capacity);
+    let more = (1..queues).map(|number| pool.0.queue(format!("queue {number}")).capacity(row.capacity).add());
+    let all: Vec<_> = std::iter::once(Ok(pool.0.default_queue()))
+        .chain(more)
+        .collect::<Result<_, _>>()?;
+    let turn = |n: usize| {
+        let mut handles = VecDeque::with_capacity(window);
+        let mut sum = 0;
+        for queue in all.iter().cycle().take(n) {
+            if handles.len() == window {
+                sum += handles.pop_front().map_or(0, Duly::wait);
+            }
+            handles.push_back(pool.0.options().queue(queue).spawn(noop).expect("the pool is open"));
+        }
+        handles
+            .into_iter()
+            .map(Duly::wait)
+            .fold(sum, |sum, answer| sum + answer)
+    };
+    check(turn(row.warm_up), row.warm_up)?;
+    std::thread::sleep(row.settle());
+    let began = Instant::now();
+    check(turn(n), n)?;
+    let figures = Figures::from([("ns_per_task".into(), began.elapsed().as_nanos() as f64 / n as f64)]);
+    pool.stop();
+    Ok(figures)
 }
 
 /// W6: n queued tasks, every worker stuck; from the first cancel until the last answer has been seen, and then until

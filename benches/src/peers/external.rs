@@ -1,6 +1,6 @@
-//! Peers `go`, `libuv` and `tbb`: programs of their own, built from go/ and c/ with the machine's own compilers.
+//! Peers `go`, `duly-c`, `libuv` and `tbb`: programs of their own, built from go/ and c/ with the machine's own compilers.
 //!
-//! Kept true: the binaries lie beside this one, in the target directory, never older than their sources; each gets
+//! Kept true: the binaries lie beside this one, in the target directory, never older than their sources and libduly.a; each gets
 //! the row's numbers as the same flags and prints the same line of JSON; what a machine lacks is said with the cure, and nothing is installed.
 
 use crate::peers::Peer;
@@ -26,17 +26,29 @@ struct Program {
     folder: &'static str,
     /// The header without which it cannot be built.
     header: Option<&'static str>,
+    /// A library beside this binary that it is linked with.
+    library: Option<&'static str>,
     cure: &'static str,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         peer: Peer::Go,
         compiler: "go",
         arguments: &["build", "-buildvcs=false", "-o"],
         folder: "go",
         header: None,
+        library: None,
         cure: "install Go 1.21 or later: https://go.dev/dl",
+    },
+    Program {
+        peer: Peer::DulyC,
+        compiler: "cc",
+        arguments: &["-std=c11", "-D_GNU_SOURCE", "-O2", "-I../../include", "duly.c", "-o"],
+        folder: "c",
+        header: None,
+        library: Some("libduly.a"),
+        cure: "needs cc and libduly.a: cargo build --release -p duly-artifact, which ci/bench does",
     },
     Program {
         peer: Peer::Libuv,
@@ -53,6 +65,7 @@ const PROGRAMS: [Program; 3] = [
         ],
         folder: "c",
         header: Some("uv.h"),
+        library: None,
         cure: "apt-get install gcc libuv1-dev",
     },
     Program {
@@ -69,6 +82,7 @@ const PROGRAMS: [Program; 3] = [
         ],
         folder: "c",
         header: Some("tbb/task_arena.h"),
+        library: None,
         cure: "apt-get install g++ libtbb-dev",
     },
 ];
@@ -82,6 +96,9 @@ pub(crate) fn build(peer: Peer) -> Result<Built> {
         return Ok(Built::Yes);
     }
     let lacks = || Ok(Built::Lacks(program.cure.into()));
+    if program.library()?.is_some_and(|library| !library.exists()) {
+        return lacks();
+    }
     if let Some(header) = program.header {
         match program.preprocess(header) {
             Ok(true) => {}
@@ -129,19 +146,31 @@ impl Program {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(match self.library()? {
+            None => true,
+            Some(library) => library
+                .metadata()
+                .and_then(|file| file.modified())
+                .is_ok_and(|made| made < built),
+        })
+    }
+
+    /// Where the library it is linked with should be.
+    fn library(&self) -> Result<Option<PathBuf>> {
+        let beside = std::env::current_exe()?;
+        Ok(self.library.map(|name| beside.with_file_name(name)))
     }
 
     /// `None`: there is no such compiler.
     fn compile(&self) -> Result<Option<Output>> {
         // Put in its place whole, as several may be built at once.
         let fresh = path(self.peer)?.with_extension(std::process::id().to_string());
-        let compiled = Command::new(self.compiler)
-            .args(self.arguments)
-            .arg(&fresh)
-            .current_dir(self.sources())
-            .stdin(Stdio::null())
-            .output();
+        let mut command = Command::new(self.compiler);
+        command.args(self.arguments).arg(&fresh);
+        if let Some(library) = self.library()? {
+            command.arg(library).args(["-pthread", "-ldl", "-lm"]);
+        }
+        let compiled = command.current_dir(self.sources()).stdin(Stdio::null()).output();
         match compiled {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("{} cannot be started", self.compiler)),

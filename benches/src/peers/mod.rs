@@ -18,6 +18,7 @@ pub(crate) mod tokio;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
     Duly,
+    DulyC,
     Crossbeam,
     Kanal,
     Threadpool,
@@ -32,6 +33,7 @@ pub(crate) enum Peer {
 impl Peer {
     pub(crate) const ALL: &[Peer] = &[
         Peer::Duly,
+        Peer::DulyC,
         Peer::Crossbeam,
         Peer::Kanal,
         Peer::Threadpool,
@@ -46,6 +48,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Duly => "duly",
+            Peer::DulyC => "duly-c",
             Peer::Crossbeam => "crossbeam",
             Peer::Kanal => "kanal",
             Peer::Threadpool => "threadpool",
@@ -62,6 +65,7 @@ impl Peer {
     pub(crate) fn about(self) -> (&'static str, &'static str) {
         match self {
             Peer::Duly => ("the pool of this project, every promise on", "its Task"),
+            Peer::DulyC => ("the same through its C header, duly.h", "its duly_task"),
             Peer::Crossbeam => ("N threads on a bounded crossbeam channel", "a oneshot channel a task"),
             Peer::Kanal => ("N threads on a bounded kanal channel", "a oneshot channel a task"),
             Peer::Threadpool => ("the threadpool crate; no bound", "a oneshot channel a task"),
