@@ -634,7 +634,7 @@ def check_cancelled() -> None:
 
 @final
 class _Items:
-    """The items of a list until the task ends whose callback runs on this thread. Others may empty the list meanwhile."""
+    """The items of a list until the task ends whose callback runs on this thread. Others may empty it meanwhile."""
 
     def __new__(cls, list: list[Any]) -> Self: ...
     def __iter__(self) -> Self: ...

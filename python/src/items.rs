@@ -21,7 +21,10 @@ pub(crate) struct _Items {
 impl _Items {
     #[new]
     fn new(list: Py<PyList>) -> Self {
-        Self { list, next: AtomicUsize::new(0) }
+        Self {
+            list,
+            next: AtomicUsize::new(0),
+        }
     }
 
     fn __iter__(this: Py<Self>) -> Py<Self> {
