@@ -22,7 +22,7 @@ from duly._duly import Admission, Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Arrivals", "accepted", "arrivals", "ended", "first", "run"]
+__all__ = ["Arrivals", "accepted", "arrivals", "ended", "first", "run", "within"]
 
 
 class Arrivals:
@@ -137,6 +137,16 @@ def first() -> tuple[Any, Callable[[Any], None]]:
     here = arrivals()
     future = here.loop.create_future()
     return future, partial(here.put, future)
+
+
+async def within(future: Any, seconds: float | None) -> None:
+    """Waits on the loop for a future of `first`, at most so many seconds, if a number is given."""
+    if seconds is None:
+        await future
+    elif asyncio.isfuture(future):
+        await asyncio.wait([future], timeout=seconds)
+    else:
+        await future.within(seconds)
 
 
 async def admitted(admission: Admission) -> Task[Any]:

@@ -9,6 +9,7 @@ Keeps true:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
@@ -216,15 +217,20 @@ class Members:
         from duly import _aio
 
         group = self._group
+        patience = self._options.get("submit_timeout")
+        until = None if patience is None else time.monotonic() + patience
         while not group._state.enter(group._limit):
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise self._no_place(callback)
             changed, tell = _aio.first()
-            # In this order: who comes between the two is in one of them.
             group._state.when_changed(group._limit, tell)
-            flying = group._state.in_flight()
-            for task in flying:
-                task.add_done_callback(tell)
-            await changed
-            group._state.settle_ended(flying)
+            try:
+                await _aio.within(changed, left)
+            finally:
+                group._state.forget(tell)
+            # A member that has ended may not have been told of yet.
+            group._state.settle_ended(group._state.in_flight())
         try:
             task = await _aio.accepted(self._verbs, callback, args, kwargs)
         except BaseException:
@@ -244,7 +250,7 @@ class Members:
         while not group._state.enter(group._limit):
             left = _LOOK if until is None else min(until - time.monotonic(), _LOOK)
             if left <= 0:
-                raise self._told(_errors.SubmitTimedOut, callback, "there was no place in it within submit_timeout")
+                raise self._no_place(callback)
             flying = group._state.in_flight()
             if flying:
                 # Inside a callback a wait in one piece: the pool sees it, and may run a member here.
@@ -258,6 +264,9 @@ class Members:
 
     def _full(self, callback: Any, why: str) -> _errors.DulyError:
         return self._told(_errors.QueueFull, callback, why)
+
+    def _no_place(self, callback: Any) -> _errors.DulyError:
+        return self._told(_errors.SubmitTimedOut, callback, "there was no place in it within submit_timeout")
 
     def _told(self, kind: type[_errors.DulyError], callback: Any, why: str) -> _errors.DulyError:
         label = self._options.get("label") or getattr(callback, "__qualname__", type(callback).__name__)
@@ -275,7 +284,7 @@ class _State:
         self._flying: dict[int, Task[Any]] = {}
         # Submits under way, which have a place and no task yet.
         self._entering = 0
-        # Who is told when one of those has come to its end.
+        # Who is told when one of those has come to its end, or a member has.
         self._waiting: list[Callable[[Any], None]] = []
         self._ended: list[Task[Any]] = []
         self._failed = False
@@ -291,12 +300,18 @@ class _State:
             return True
 
     def when_changed(self, limit: int | None, tell: Callable[[Any], None]) -> None:
-        """Has `tell` called when a submit that is under way has its member or was refused; now, if there is a place."""
+        """Has `tell` called when a member has ended, or a submit under way has its member or was refused; now, if there
+        is a place."""
         with self._lock:
             if limit is not None and len(self._flying) + self._entering >= limit:
                 self._waiting.append(tell)
                 return
         tell(None)
+
+    def forget(self, tell: Callable[[Any], None]) -> None:
+        """Nobody waits for `tell` any more."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._waiting.remove(tell)
 
     def left(self) -> None:
         self._entered(None)
@@ -309,6 +324,10 @@ class _State:
             self._entering -= 1
             if task is not None:
                 self._flying[id(task)] = task
+        self._changed()
+
+    def _changed(self) -> None:
+        with self._lock:
             waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell(None)
@@ -337,6 +356,7 @@ class _State:
                 self._failed = self._failed or fails
         if fails:
             self._scope.cancel(f"another member of group {self._label!r} failed")
+        self._changed()
 
     def quiet(self) -> None:
         """Nobody is to be told of errors any more."""

@@ -68,3 +68,8 @@ class Answer:
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from self.came.wait().__await__()
         return self.answer
+
+    async def within(self, seconds: float) -> None:
+        """Waits, at most so long."""
+        with sys.modules["trio"].move_on_after(seconds):
+            await self

@@ -145,6 +145,23 @@ def test_p05_without_room_a_task_waits_and_the_loop_goes_on(stuck, loop_runs):
     loop_runs(main)
 
 
+def test_p04_a_place_in_a_group_is_waited_for_no_longer_than_told(make_pool, loop_runs):
+    pool, gate = make_pool(workers=1), make_pool.gate()
+
+    async def main():
+        group = duly.Group(pool, limit=1, label="pair")
+        member = await group.asubmit(gate.wait)
+        for _ in range(2):
+            with pytest.raises(duly.SubmitTimedOut, match=r"'int' was refused by group 'pair'.*submit_timeout"):
+                await group.options(submit_timeout=0.05).asubmit(int)
+        assert not group._state._waiting, "who has left is told no more"
+        gate.set()
+        assert await (await group.options(submit_timeout=60).asubmit(int)) == 0
+        assert await member
+
+    loop_runs(main)
+
+
 def test_p13_submit_names_what_to_use(make_pool, loop_runs):
     pool = make_pool(workers=1)
 
