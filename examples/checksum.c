@@ -230,7 +230,7 @@ static void plant(program *me) {
     plant_one(me, "planted:fails", fails, NULL);
     plant_one(me, "planted:sleeps-for-ever", sleeps_for_ever, NULL);
     duly_task *deaf = plant_one(me, "planted:ignores-cancellation", ignores_cancellation, &started);
-    for (uint64_t until = now() + me->args.planted_timeout; deaf != NULL && !started && now() < until;)
+    for (uint64_t until = now() + me->args.planted_timeout; deaf != NULL && !started && !interrupted && now() < until;)
         usleep(1000);
     duly_task_cancel(deaf);
 

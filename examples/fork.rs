@@ -25,7 +25,7 @@ fn child(pool: &Pool, task: &duly::Task<u32>) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let pool = Pool::builder().workers(1).build()?;
     let task = pool.spawn(|| {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(1000));
         7
     })?;
     // SAFETY: the child ends below, by `_exit`.

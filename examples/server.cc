@@ -186,12 +186,15 @@ static bool ask_for_one_of_each(int port) {
     for (const int one : many) statuses[status_of(one)]++;
     for (const auto &[status, count] : statuses) std::printf("%-8s %d, %d times\n", "/busy", status, count);
     good &= statuses[200] > 0 && statuses[503] > 0;
-    const int leaves = ask(port, "/slow");
-    std::this_thread::sleep_for(100ms);
-    close(leaves);
-    for (int i = 0; i < 200 && clients_left == 0; i++) std::this_thread::sleep_for(10ms);
+    // On a busy machine it may leave before its request was read, which is none.
+    for (int turn = 0; turn < 10 && clients_left == 0; turn++) {
+        const int leaves = ask(port, "/slow");
+        std::this_thread::sleep_for(100ms);
+        close(leaves);
+        for (int i = 0; i < 100 && clients_left == 0; i++) std::this_thread::sleep_for(10ms);
+    }
     std::printf("%-8s left by %d client\n", "/slow", clients_left.load());
-    return good && clients_left == 1;
+    return good && clients_left > 0;
 }
 
 int main(int count, char **arguments) try {

@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
         let runs = runs.clone();
         move || {
             runs.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(1000));
             Arc::from("<html>")
         }
     };

@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     // As they complete, with a timeout for each item; one is too slow, and it alone is late.
     let answers = pool
         .options()
-        .timeout(Duration::from_millis(200))
+        .timeout(Duration::from_millis(2000))
         .stream([1u64, 60_000, 2], |ctx, millis| {
             ctx.sleep(Duration::from_millis(millis))?;
             Ok::<_, duly::Interrupted>(millis)

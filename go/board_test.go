@@ -16,7 +16,7 @@ func TestP04PoolsThatComeAndGoAtTheSameTimeWaitForNobody(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for i := 0; i < 2000; i++ {
+			for i, end := 0, time.Now().Add(15*time.Second); i < 2000 && time.Now().Before(end); i++ {
 				pool, err := New(Workers(1))
 				if err != nil {
 					t.Error(err)

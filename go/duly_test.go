@@ -145,9 +145,9 @@ func TestP02AnswersAtTheDeadlineWhileTheCallbackSleeps(t *testing.T) {
 	defer close(gate)
 	// On a busy machine the callback may not begin in time: then it has twice as long.
 	for timeout := 50 * time.Millisecond; ; timeout *= 2 {
+		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		start := time.Now()
 		task, err := Submit(ctx, pool, func(context.Context) (int, error) { close(began); <-gate; return 0, nil })
 		if errors.Is(err, context.DeadlineExceeded) {
 			continue
@@ -198,11 +198,15 @@ func TestP02ADoneContextCancelsWhatIsQueuedAndWhatRuns(t *testing.T) {
 	pool := newPool(t, Workers(1), MaxReplacements(0))
 	cause := errors.New("the client left")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	began, seen := make(chan struct{}), make(chan error, 1)
+	began, seen, gate := make(chan struct{}), make(chan error, 1), make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
 	running, err := Submit(ctx, pool, func(ctx context.Context) (int, error) {
 		close(began)
 		<-ctx.Done()
 		seen <- ctx.Err()
+		// The worker is not to be free before both are cancelled, which happens one after the other.
+		<-gate
 		return 0, nil
 	})
 	if err != nil {
@@ -219,6 +223,9 @@ func TestP02ADoneContextCancelsWhatIsQueuedAndWhatRuns(t *testing.T) {
 		if _, err := task.Wait(context.Background()); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
 			t.Fatal(err)
 		}
+	}
+	open()
+	for _, task := range []*Task[int]{running, queued} {
 		within(t, task.Released(), "released")
 	}
 	if err := <-seen; err != context.Canceled {

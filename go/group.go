@@ -180,11 +180,9 @@ func member[T any](g *Group, fn func(context.Context) (T, error), options []Task
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.waiting--
-		if accepted && t.state.Load() != settled {
+		// It may have ended by now, and Wait must not return before that was counted.
+		if accepted && !t.more.told {
 			g.members[&t.task] = struct{}{}
-			if t.state.Load() == settled {
-				delete(g.members, &t.task)
-			}
 		}
 		g.changedLocked()
 	}()
@@ -205,6 +203,7 @@ func (g *Group) ended(t *task) {
 	cancelled := isCancelled(t.err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	t.more.told = true
 	delete(g.members, t)
 	if t.err != nil {
 		t.observe()

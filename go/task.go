@@ -115,6 +115,8 @@ type more struct {
 	queue    *Queue
 	// Told once it is settled; code of this package.
 	ended func()
+	// It was; under its group's lock.
+	told bool
 	// Ends what it stands under, if that is its own; once it is settled or refused.
 	over context.CancelFunc
 	// What the callback came to, of a run that is none of a worker's.

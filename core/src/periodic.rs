@@ -337,20 +337,23 @@ impl Inner {
 
     /// Ends it: true if this call did.
     fn end(&self, shared: &Arc<Shared>, end: PeriodicEnd) -> bool {
-        let (job, watch, planned, wakers) = {
-            let mut state = self.state.lock();
-            if state.end.is_some() {
-                return false;
-            }
-            state.end = Some(end);
-            state.pending = 0;
-            (
-                state.job.take(),
-                state.watch.take(),
-                state.planned.take(),
-                std::mem::take(&mut state.wakers),
-            )
-        };
+        self.end_from(self.state.lock(), shared, end)
+    }
+
+    /// [`end`](Self::end), with nothing in between for whoever sees what `state` has by now.
+    fn end_from(&self, mut state: MutexGuard<'_, State>, shared: &Arc<Shared>, end: PeriodicEnd) -> bool {
+        if state.end.is_some() {
+            return false;
+        }
+        state.end = Some(end);
+        state.pending = 0;
+        let (job, watch, planned, wakers) = (
+            state.job.take(),
+            state.watch.take(),
+            state.planned.take(),
+            std::mem::take(&mut state.wakers),
+        );
+        drop(state);
         drop(planned.and_then(|key| shared.timer.forget(key)));
         if let Some(watch) = watch {
             self.token.unwatch(watch);
@@ -421,8 +424,8 @@ impl Inner {
         }
         let failures = state.failures;
         if failures >= self.max_failures {
-            drop(state);
-            self.end(&shared, PeriodicEnd::Failed(failures));
+            // A tick that saw the run gone, and no end yet, would begin one too many.
+            self.end_from(state, &shared, PeriodicEnd::Failed(failures));
         } else if state.pending > 0 {
             self.plan(&shared, &mut state, true);
             drop(state);

@@ -73,7 +73,7 @@ fn p01_every_end_is_delivered_once_with_its_outcome_and_tag() {
             && panics.wait_outcome(LONG).is_some()
     );
     // Running when they end.
-    for (tag, timeout) in [(7, None), (8, Some(ms(500))), (9, None)] {
+    for (tag, timeout) in [(7, None), (8, Some(ms(1500))), (9, None)] {
         let (there, door) = (Gate::new(), gate.clone());
         let arrived = there.clone();
         there.open();
@@ -392,7 +392,7 @@ fn p06_what_nobody_took_is_dropped_with_the_queue_and_what_comes_later_too() {
         })
         .unwrap();
     gate.arrived(1);
-    let late = with(2).timeout(ms(20)).spawn(|| ()).unwrap();
+    let late = with(2).timeout(ms(1000)).spawn(|| ()).unwrap();
     drop(first);
     assert_eq!((values.count(), tags.count()), (0, 0));
     // The first waits to be taken, the others are under way.

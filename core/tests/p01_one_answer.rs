@@ -322,7 +322,9 @@ fn p01_every_kind_of_waiter_is_woken_whoever_ends_the_task() {
             let gate = gate.clone();
             options.spawn(move || gate.pass()).unwrap()
         };
-        gate.arrived(1);
+        if ender != "the deadline" {
+            gate.arrived(1);
+        }
         let (tell, told) = mpsc::channel();
         let wait = |kind: &'static str, wait: fn(&duly::Task<()>)| {
             let (task, tell) = (task.clone(), tell.clone());

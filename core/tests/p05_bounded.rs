@@ -26,7 +26,7 @@ fn p05_never_more_than_capacity_queued_whatever_producers_cancels_and_deadlines_
                 scope.spawn(move || {
                     let mut looks = 0u64;
                     let mut before = pool.stats();
-                    while !stop.load(Ordering::Relaxed) {
+                    loop {
                         let now = pool.stats();
                         assert!(now.queued <= capacity as u64, "{} queued of {capacity}", now.queued);
                         assert!(now.books_balance(), "{now}");
@@ -36,8 +36,10 @@ fn p05_never_more_than_capacity_queued_whatever_producers_cancels_and_deadlines_
                         }
                         before = now;
                         looks += 1;
+                        if stop.load(Ordering::Relaxed) {
+                            break looks;
+                        }
                     }
-                    looks
                 })
             };
             let producers: Vec<_> = (0..3u64)
@@ -209,7 +211,7 @@ fn p06_captured_data_is_released_exactly_once_however_the_task_ends() {
             .map(|_| {
                 let (gate, probe) = (gate.clone(), probe());
                 pool.options()
-                    .timeout(ms(300))
+                    .timeout(ms(1500))
                     .spawn(move || {
                         let _keep = probe;
                         gate.pass();
@@ -375,7 +377,7 @@ fn p06_who_waits_for_released_before_the_end_is_told_however_it_ends() {
     let tasks = [
         pool.spawn(|| ()).unwrap(),
         pool.spawn(move || drop(probe)).unwrap(),
-        pool.options().timeout(ms(400)).spawn(|| ()).unwrap(),
+        pool.options().timeout(ms(1500)).spawn(|| ()).unwrap(),
         // Runs in the end.
         pool.spawn(|| ()).unwrap(),
     ];

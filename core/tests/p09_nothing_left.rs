@@ -74,10 +74,11 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     );
     assert!(!report.drained);
     assert_eq!(report.abandoned.len(), 4, "{report}");
-    // It is given 20 ms, which injected delays may use up.
-    if !cfg!(duly_delays) {
-        assert_eq!(report.threads_left, 2, "the polite one has left: {report}");
-    }
+    // It is given 20 ms, which injected delays may use up, or other programs.
+    assert!(
+        (2..=3).contains(&report.threads_left),
+        "the polite one may have left: {report}"
+    );
     let mut named: Vec<_> = report.stuck.iter().filter_map(|task| task.name.label()).collect();
     named.sort_unstable();
     assert_eq!(named, ["stuck-0", "stuck-1"], "who is left is named: {report}");
@@ -86,8 +87,8 @@ fn p09_shutdown_returns_in_time_whatever_the_callbacks_do_and_names_what_is_left
     }
     assert_eq!(polite.outcome(), Some(Outcome::Abandoned));
     assert_eq!(queued.outcome(), Some(Outcome::Abandoned));
+    eventually("the polite one has left", || pool.leaks().len() == 2);
     let leaks = pool.leaks();
-    assert_eq!(leaks.len(), 2);
     for leak in &leaks {
         assert!(leak.name.label().unwrap().starts_with("stuck-"));
         assert!(leak.thread.as_deref().unwrap().starts_with("p09s-"));

@@ -161,7 +161,8 @@ fn p02_p05_p06_waiting_tasks_of_a_key_are_answered_while_all_workers_are_stuck()
         let child = token.child();
         let by_token = options.clone().key(&round).token(&child).spawn(work()).unwrap();
         let other = pool.options().queue(&queue).spawn(work()).unwrap();
-        assert_eq!(queue.stats().queued, 8 - usize::from(late.outcome().is_some()) as u64);
+        // The late one may end between any two looks.
+        assert!((7..=8).contains(&queue.stats().queued));
         // From the middle, from the end, from the front.
         for index in [1, 2, 0] {
             assert!(by_handle[index].cancel());
@@ -208,9 +209,11 @@ fn p09_what_waits_for_its_key_is_drained_or_abandoned() {
     }
     eventually("those of the other key are done", || drops.count() == 5);
     let report = pool.shutdown(ms(30)).unwrap();
-    assert_eq!((report.abandoned.len(), report.threads_left), (6, 1), "{report}");
+    assert_eq!(report.abandoned.len(), 6, "{report}");
     assert!(report.stats.books_balance(), "{report}");
-    assert_eq!(drops.count(), 10);
+    // Those that idle are told to leave only now.
+    eventually("one is left", || pool.stats().workers == 1);
+    eventually("captured data is gone", || drops.count() == 10);
     gate.open();
 }
 

@@ -213,14 +213,9 @@ fn p05_an_overdue_callback_keeps_its_permit() {
     let queue = pool.queue("strand").limit(1).add().unwrap();
     let gate = Gate::new();
     let inside = gate.clone();
-    let first = pool
-        .options()
-        .queue(&queue)
-        .timeout(ms(5))
-        .spawn(move || inside.pass())
-        .unwrap();
+    let first = pool.options().queue(&queue).spawn(move || inside.pass()).unwrap();
     gate.arrived(1);
-    assert!(first.wait().is_err());
+    assert!(first.cancel());
     let second = pool.options().queue(&queue).spawn(|| ()).unwrap();
     eventually("a replacement", || pool.stats().replaced == 1);
     assert!(second.wait_timeout(ms(30)).is_none(), "it overlaps one that still runs");
@@ -296,10 +291,11 @@ fn p09_what_a_limit_holds_back_is_abandoned_at_the_drain_deadline() {
     let report = pool.shutdown(ms(50)).unwrap();
     assert!(!report.drained && report.stats.books_balance(), "{report}");
     assert_eq!(report.abandoned.len(), 6, "{report}");
-    assert_eq!(report.threads_left, 1, "{report}");
     assert!(report.elapsed < Duration::from_secs(5));
     assert!(waits.iter().all(|task| task.outcome() == Some(Outcome::Abandoned)));
-    assert_eq!(drops.count(), 5);
+    // Those that idle are told to leave only now.
+    eventually("one is left", || pool.stats().workers == 1);
+    eventually("captured data is gone", || drops.count() == 5);
     gate.open();
 }
 
@@ -321,7 +317,7 @@ fn p02_p05_tasks_of_every_queue_are_answered_while_all_workers_are_stuck() {
         let options = pool.options().queue(queue);
         let [one, two] = [drops.probe(), drops.probe()];
         let by_token = options.clone().token(&token).spawn(move || drop(one)).unwrap();
-        let late = options.clone().timeout(ms(30)).spawn(move || drop(two)).unwrap();
+        let late = options.clone().timeout(ms(200)).spawn(move || drop(two)).unwrap();
         let refused = options.spawn(|| ()).unwrap_err();
         assert_eq!(refused.kind(), SubmitErrorKind::QueueFull);
         assert_eq!(late.wait().unwrap_err().outcome(), Some(Outcome::DeadlineExceeded));
@@ -542,9 +538,9 @@ fn p08_fewer_workers_on_demand_and_a_replacement_beside() {
         .unwrap();
     let gate = Gate::new();
     let inside = gate.clone();
-    let stuck = pool.options().timeout(ms(5)).spawn(move || inside.pass()).unwrap();
+    let stuck = pool.spawn(move || inside.pass()).unwrap();
     gate.arrived(1);
-    assert!(stuck.wait().is_err());
+    assert!(stuck.cancel());
     pool.set_workers(1).unwrap();
     // One is stuck and replaced, or surplus: the other tasks are run all the same.
     for _ in 0..100 {

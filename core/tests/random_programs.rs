@@ -337,6 +337,9 @@ impl Run {
                 {
                     let task = self.tasks[index].handle.as_ref().expect("just made");
                     assert_eq!(task.wait_outcome(LONG), Some(Outcome::DeadlineExceeded));
+                    eventually("it has begun, or is let go of", || {
+                        task.is_released() || self.seen.lock().unwrap().contains(&index)
+                    });
                     // With a worker free, it may have started in time; past its deadline it must not.
                     let started = self.seen.lock().unwrap().contains(&index);
                     assert!(!started || millis > 0 && self.inside() < self.program.workers);
@@ -470,9 +473,10 @@ impl Run {
         let count = |wanted: &dyn Fn(&Modelled) -> bool| self.tasks.iter().filter(|task| wanted(task)).count() as u64;
         let overdue = count(&|task| task.inside && task.state != State::Running);
         let (pool, late) = (&self.pool, self.late);
-        eventually("late and overdue callbacks are counted", || {
+        let running = count(&|task| task.state == State::Running);
+        eventually("late, overdue and running callbacks are counted", || {
             let stats = pool.stats();
-            (stats.late, stats.overdue) == (late, overdue)
+            (stats.late, stats.overdue, stats.running) == (late, overdue, running)
         });
         let stats = self.pool.stats();
         assert!(stats.books_balance(), "{stats}");

@@ -80,6 +80,7 @@ fn p04_waits_for_any_and_for_all_time_out_and_say_which_are_missing() {
         })
         .unwrap();
     let quick = pool.spawn(|| ()).unwrap();
+    assert_eq!(quick.wait_outcome(LONG), Some(duly::Outcome::Succeeded));
     let began = Instant::now();
     let error = wait_any([&stuck], Some(ms(30))).unwrap_err();
     assert_eq!(error.tasks().len(), 1);

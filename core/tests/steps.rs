@@ -103,7 +103,7 @@ fn p02_a_deadline_answers_a_task_in_the_hosts_hands_and_its_late_value_is_droppe
     let mut steps = next(&given);
     let task: Task<Guard, u32> = pool
         .options()
-        .timeout(ms(20))
+        .timeout(ms(1000))
         .submit(|context: &Context| {
             HANDED.set(context.by_steps());
             Ok(Guard(None))

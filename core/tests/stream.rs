@@ -202,7 +202,7 @@ fn p02_items_have_the_options_timeout() {
     let began = Instant::now();
     let answers: Vec<_> = pool
         .options()
-        .timeout(ms(30))
+        .timeout(ms(1000))
         .stream(0..3, move |_, n| {
             if n == 1 {
                 stuck.pass();
@@ -211,7 +211,7 @@ fn p02_items_have_the_options_timeout() {
         })
         .collect();
     assert!(
-        began.elapsed() >= ms(30) && began.elapsed() < LONG / 2,
+        began.elapsed() >= ms(1000) && began.elapsed() < LONG / 2,
         "{:?}",
         began.elapsed()
     );

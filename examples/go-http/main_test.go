@@ -152,7 +152,7 @@ func TestP14SIGTERMDrains(t *testing.T) {
 		answer.Body.Close()
 		answered <- answer.StatusCode
 	}()
-	eventually(t, "it runs", func() bool { return stats(t, url).Running == 1 })
+	eventually(t, "it runs", func() bool { s := stats(t, url); return s.Running+s.Succeeded == 1 })
 	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ namespace duly {
 inline namespace DULY_HPP_NAMESPACE {
 
 // Tasks that may use what is around the scope: its end waits until every callback has returned and what it captured is
-// gone. What is left `limit` after the end began is cancelled; a callback that still runs a second later ends the process
+// gone. What is left `limit` after the end began is cancelled; a callback that still runs five seconds later ends the process
 // with std::terminate and the name of the task: what it borrows is about to go. Left by an exception, the scope cancels its
 // tasks first.
 class task_scope {
@@ -84,7 +84,7 @@ public:
             if (duly_task_wait_released(one.native(), left) != DULY_STATUS_OK) {
                 one.cancel("its scope ended");
                 // What was queued is destroyed on a delivery thread; a callback that looks at its context returns.
-                if (!one.released_for(std::chrono::seconds(1))) die(one);
+                if (!one.released_for(std::chrono::seconds(5))) die(one);
             }
             forget(one);
         }

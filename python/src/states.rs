@@ -7,7 +7,8 @@
 //! Keeps true:
 //! 1. No state is made from where a fork begins to where it is over: a fork waits for one that is being made, for which nothing
 //!    is needed that the fork holds; and makers wait for forks. Neither waits longer than `PATIENCE`.
-//! 2. A state is given up at the end of its outermost use, as without this file.
+//! 2. Nothing that a first attachment notes for ever is being noted while a fork may happen: `prepare` attaches once.
+//! 3. A state is given up at the end of its outermost use, as without this file.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -36,6 +37,9 @@ thread_local! {
 
 /// To be called when the module is made.
 pub(crate) fn prepare(py: Python<'_>) {
+    // PyO3 notes once, by a std::sync::Once, that the interpreter is there: for the first thread that attaches. A fork at that
+    // moment left the child with a note that is being made for ever, and no thread there could attach.
+    py.detach(|| Python::try_attach(|_| ()));
     if py.version_info() < (3, 12) {
         // SAFETY: attached.
         INTERPRETER.store(unsafe { ffi::PyInterpreterState_Get() }, Ordering::Release);

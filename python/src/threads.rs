@@ -27,6 +27,9 @@ use crate::{later, wait};
 /// How long to wait for threads whose loop has ended to be gone from the interpreter too.
 const GONE: Duration = Duration::from_secs(1);
 
+/// How long to wait for a start under way, which ends by itself.
+const STARTED: Duration = Duration::from_secs(10);
+
 /// The threads of one pool. Core's spawner holds it as long as the pool lives, workers as long as they do.
 pub(crate) struct Threads {
     entries: Mutex<Vec<Entry>>,
@@ -72,7 +75,7 @@ pub(crate) fn after_fork_in_child() {
 /// being started is there when this returns.
 pub(crate) fn start_no_more(py: Python<'_>) {
     EXITING.store(true, Ordering::SeqCst);
-    let end = Instant::now() + GONE;
+    let end = Instant::now() + STARTED;
     while STARTING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
         py.detach(|| std::thread::sleep(Duration::from_micros(200)));
     }

@@ -58,6 +58,7 @@ static void p12_a_periodic_task_runs_until_it_is_cancelled_and_its_data_goes_onc
     CHECK(end == DULY_PERIODIC_CANCELLED);
     CHECK_TEXT(duly_periodic_reason(periodic), "enough");
     CHECK(UNTIL(me.seen.dropped == 1));
+    CHECK(UNTIL(numbers_of(periodic).active == 0));
     int ran = me.seen.ran;
     duly_periodic_numbers numbers = numbers_of(periodic);
     CHECK(numbers.runs == (uint64_t)ran && numbers.active == 0 && numbers.failures <= 1);

@@ -25,21 +25,22 @@ p99() { sed -n "s/^$1: .* p99_us \([0-9]*\) .*/\1/p" "$work/out"; }
 
 # responsive NAME COMMAND…: runs it until its loop was on time.
 responsive() {
-    local name=$1 idle busy
+    local name=$1 idle busy worst=0
     shift
-    for _ in 1 2 3; do
+    for _ in 1 2 3 4 5 6; do
         status=0
         timeout 60 "$@" >"$work/out" 2>&1 || status=$?
         idle=$(p99 idle) busy=$(p99 busy)
         if [ "$status" -ne 0 ] || [ -z "$busy" ]; then break; fi
+        if [ "$idle" -gt "$worst" ]; then worst=$idle; fi
         if [ "$busy" -lt 5000 ]; then
             printf 'ok %s\n' "$name"
             printf '  p99 of a tick: %s us idle, %s us while the tasks ran\n' "$idle" "$busy"
             return
         fi
     done
-    if [ "$status" -eq 0 ] && [ "${idle:-0}" -ge 2500 ]; then
-        printf 'SKIPPED %s: this machine is too busy: p99 of an idle tick is %s us\n' "$name" "$idle"
+    if [ "$status" -eq 0 ] && [ "$worst" -ge 2500 ]; then
+        printf 'SKIPPED %s: this machine is too busy: p99 of an idle tick is %s us\n' "$name" "$worst"
         return
     fi
     sed 's/^/  /' "$work/out"

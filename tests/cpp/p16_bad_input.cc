@@ -109,7 +109,7 @@ TEST(p13_everything_may_be_called_from_callbacks) {
         CHECK(other.cancel() && other.released_for(LONG));
         std::error_code code;
         CHECK(!pool.shutdown(0s, code) && code == duly::status::would_deadlock);
-        CHECK(pool.stats().running == 1);
+        CHECK(pool.stats().running >= 1); // a thread that stands in for this one may run the other
         int more = 0;
         {
             duly::task_scope scope(pool);

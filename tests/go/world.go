@@ -898,6 +898,8 @@ func (w *world) waitSeveral(do string, f fields) {
 			missing = slices.DeleteFunc(missing, func(other string) bool { return other == name })
 			continue
 		case <-until:
+			// Both may have come.
+			missing = slices.DeleteFunc(missing, func(name string) bool { return w.task(name).Outcome() != duly.Pending })
 		}
 		break
 	}

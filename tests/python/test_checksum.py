@@ -45,7 +45,7 @@ def tree(tmp_path):
 
 def test_p12_checksum_gives_the_digest_and_the_books_balance(tree):
     root, count, digest = tree
-    done = run(root, "--planted-timeout", "3", "--workers", "4")
+    done = run(root, "--planted-timeout", "6", "--workers", "4")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[-2:] == [f"digest {digest}  files {count}", "books balance"]
@@ -104,8 +104,8 @@ runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 
 def interrupt(process, number, twice):
     wait_until_blocked(process.pid)
-    process.send_signal(number)
     start = time.monotonic()
+    process.send_signal(number)
     while twice and process.poll() is None and time.monotonic() - start < 20:
         # One that comes before the first was seen counts for nothing.
         time.sleep(0.3)

@@ -145,7 +145,9 @@ def test_a_reader_that_has_left_is_no_traceback(tmp_path):
 def test_p12_survive_survives_and_its_table_adds_up():
     done = run("survive", "--tasks", "3000", "--workers", "4", "--stuck", "3", "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    # On a busy machine it takes long enough to tell how far it is.
+    progress = r"duly survive: \d+ of 3000, about \d+ s to go"
+    assert [line for line in done.stderr.splitlines() if not re.fullmatch(progress, line)] == []
     lines = done.stdout.splitlines()
     assert lines[0] == "duly survive: 3000 tasks, 4 workers, seed 7"
     assert lines[-1] == "the books balance"

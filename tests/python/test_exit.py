@@ -53,7 +53,7 @@ def test_p09_exit_never_hangs_on_a_stuck_callback(how):
     assert "the stuck one" in err
     assert "Traceback" not in err
     assert "Fatal" not in err
-    assert 0.3 <= took < 8
+    assert 0.3 <= took < 10
 
 
 # Until 3.14 the interpreter ends such a thread where it asks for it: below frames of Rust.
@@ -125,6 +125,8 @@ HARMLESS = {
     "PyGILState_GetThisThreadState",
     "PyInterpreterState_Get",
     "PyThreadState_New",
+    "PyList_GetItem",  # of an item that is there
+    "PyList_Size",
     "PyLong_AsUnsignedLongLong",
     "PyLong_FromLong",
     "PyLong_FromSsize_t",
@@ -206,12 +208,12 @@ def test_p09_exit_after_a_shutdown_that_left_threads_behind_is_silent():
 
 def test_p09_exit_drains_for_as_long_as_tasks_keep_ending():
     status, out, err, _ = run("""
-    pool = duly.Pool(workers=1, exit_timeout=2.0)
-    for number in range(10):
+    pool = duly.Pool(workers=1, exit_timeout=4.0)
+    for number in range(18):
         pool.submit(lambda number=number: time.sleep(0.25) or print(number, flush=True))
     """)
     assert (status, err) == (0, "")
-    assert out.split() == [str(number) for number in range(10)]
+    assert out.split() == [str(number) for number in range(18)]
 
 
 def test_p09_exit_refuses_what_comes_too_late():
@@ -262,7 +264,7 @@ def test_p09_a_pool_dropped_by_its_own_callback():
     print(threading.active_count())
     """)
     assert (status, out, err) == (0, "ended\n1\n", "")
-    assert took < 8
+    assert took < 10
 
 
 def test_p09_exit_with_a_dropped_pool_or_none_at_all():
@@ -279,7 +281,7 @@ def test_p09_an_unhandled_error_keeps_its_exit_status():
     """)
     assert status == 1
     assert "unhandled" in err
-    assert took < 8
+    assert took < 10
 
 
 def test_p04_ctrl_c_ends_the_drain_at_exit():
@@ -428,7 +430,7 @@ def test_p09_the_executor_is_waited_for_at_exit_unless_it_has_an_exit_timeout():
     """)
     assert status == 0
     assert "abandoned 1 tasks at exit: sleep" in err
-    assert took < 8
+    assert took < 20
 
 
 def test_p06_destructors_that_run_while_the_interpreter_goes():

@@ -152,7 +152,7 @@ def test_p02_a_stuck_callback_does_not_hold_it(make_pool):
 
 
 def test_p02_scopes_and_context_variables_reach_every_batch_and_each_has_its_own_time(make_pool):
-    pool, gate = make_pool(workers=2, default_timeout=3.0), make_pool.gate()
+    pool, gate = make_pool(workers=2, default_timeout=5.0), make_pool.gate()
     variable = ContextVar("variable", default="unset")
     variable.set("of the caller")
 
@@ -161,7 +161,7 @@ def test_p02_scopes_and_context_variables_reach_every_batch_and_each_has_its_own
         return variable.get()
 
     with parallel_config(backend="duly", pool=pool):
-        assert Parallel(n_jobs=2)(delayed(read)() for _ in range(110)) == ["of the caller"] * 110
+        assert Parallel(n_jobs=2)(delayed(read)() for _ in range(180)) == ["of the caller"] * 180
         with duly.CancelScope(timeout=0.1), pytest.raises(duly.DeadlineExceeded):
             Parallel(n_jobs=2)(delayed(gate.wait)(20) for _ in range(4))
     hasty = make_pool(workers=2, default_timeout=0.1)
@@ -206,8 +206,12 @@ def test_p01_what_the_pool_refuses_is_told(make_pool):
         Parallel(pre_dispatch="all")(calls)
 
     pool = make_pool(workers=2)
+
+    def once_closed(closing=pool):
+        until(lambda: closing.closed)
+
     with parallel_config(backend="duly", pool=pool), pytest.raises(duly.ShutDown):
-        Parallel(pre_dispatch="all")([delayed(pool.close)(), *calls])
+        Parallel(pre_dispatch="all")([delayed(pool.close)(), *(delayed(once_closed)() for _ in range(20))])
 
     # With batches in line for room.
     gate = make_pool.gate()

@@ -1,6 +1,7 @@
 """P1, P2, P6, P8, P12, P16: callbacks in native code, on workers that never take the interpreter."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import pathlib
@@ -92,8 +93,15 @@ def test_p03_workers_never_take_the_interpreter(make_native):
         sys.setswitchinterval(before)
     assert all(ended)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("nat")]
-    names = {path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")}
-    assert {"nat-0", "nat-1"} <= names
+    until(lambda: {"nat-0", "nat-1"} <= thread_names())
+
+
+def thread_names():
+    names = set()
+    for comm in pathlib.Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+            names.add(comm.read_text().strip())
+    return names
 
 
 def test_p02_deadlines_scopes_and_replacements_as_anywhere(make_native, native_gate):
@@ -101,7 +109,7 @@ def test_p02_deadlines_scopes_and_replacements_as_anywhere(make_native, native_g
     for timeout in LONGER:
         stuck = pool.options(timeout=timeout).submit(*native_gate.wait)
         assert isinstance(stuck.exception(timeout + 5), duly.DeadlineExceeded)
-        if not stuck.released(0):
+        if pool.stats().overdue:
             break  # it has begun
     assert pool.submit(atoi(), bytearray(b"0\0")).wait(10), "by a replacement"
     with duly.CancelScope() as scope:
@@ -218,12 +226,12 @@ def test_p03_runs_of_a_periodic_task_never_take_the_interpreter(make_native):
     try:
         start, runs = time.monotonic(), beat.stats().runs
         # Without a system call or a wait, so that nobody else gets the interpreter.
-        while time.monotonic() - start < 1.0:
+        while beat.stats().runs < runs + 5 and time.monotonic() - start < 20:
             pass
         runs = beat.stats().runs - runs
     finally:
         sys.setswitchinterval(before)
-    assert runs >= 5, "200 ticks"
+    assert runs >= 5, "in 20 s"
     assert beat.end is None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("nat-every")]
     assert beat.cancel()
@@ -300,7 +308,7 @@ def test_p06_data_of_a_periodic_task_is_let_go_of_once_no_run_can_use_it(make_na
             until(lambda: beat.end == "shut_down")
         gc.collect()
         assert there() is not None, "a run waits in it"
-        assert beat.stats().active == 1 or how == "cancelled"
+        until(lambda: how == "cancelled" or beat.stats().active == 1)
         libc.sem_post(address)
     gc.collect()
     until(lambda: there() is None)

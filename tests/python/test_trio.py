@@ -271,7 +271,7 @@ def test_p03_one_wake_up_a_burst(make_pool, monkeypatch):
             until(lambda: pool.stats().succeeded == count)
 
     trio.run(main)
-    assert len(calls) <= 3
+    assert len(calls) <= 8
 
 
 def test_p01_as_a_guest_of_asyncio_trio_has_its_own_answers(make_pool):

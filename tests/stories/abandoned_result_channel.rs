@@ -128,7 +128,7 @@ fn p06_a_late_result_is_dropped_once_and_never_seen() {
     let (callback_gate, captured, result) = (gate.clone(), drops.probe(), drops.probe());
     let task = pool
         .options()
-        .timeout(ms(300))
+        .timeout(ms(1500))
         .spawn(move || {
             callback_gate.pass();
             drop(captured);

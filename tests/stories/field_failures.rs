@@ -338,7 +338,7 @@ fn p01_two_kinds_of_waits_at_once_lose_no_wake_up() {
         }
         tell.send(()).unwrap();
     });
-    let ended = told.recv_timeout(3 * LONG);
+    let ended = told.recv_timeout(15 * LONG);
     assert_eq!(
         ended,
         Ok(()),

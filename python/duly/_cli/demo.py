@@ -26,7 +26,7 @@ SCENES = {
         """
         import duly
 
-        with duly.Pool(workers=4, default_timeout=2.0) as pool:
+        with duly.Pool(workers=4, default_timeout=10.0) as pool:
             good = pool.submit(sum, [1, 2, 3])
             bad = pool.submit(int, "seven")
             print(good.result())
@@ -66,7 +66,7 @@ SCENES = {
         import duly
 
         gate = threading.Event()
-        with duly.Pool(workers=1, capacity=2, default_timeout=2.0) as pool:
+        with duly.Pool(workers=1, capacity=2, default_timeout=10.0) as pool:
             accepted = 0
             try:
                 while True:
@@ -108,7 +108,7 @@ SCENES = {
         import duly
 
         async def main():
-            with duly.Pool(workers=4, default_timeout=2.0) as pool:
+            with duly.Pool(workers=4, default_timeout=10.0) as pool:
                 print(await asyncio.gather(*(pool.run(pow, 2, n) for n in range(6))))
 
         asyncio.run(main())
@@ -120,7 +120,7 @@ SCENES = {
         """
         import duly
 
-        with duly.Pool(workers=4, default_timeout=2.0) as pool:
+        with duly.Pool(workers=4, default_timeout=10.0) as pool:
             print(sum(pool.map(abs, range(-500, 500))))
             pool.submit(int, "x").exception()
         stats = pool.stats()
