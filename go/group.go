@@ -203,7 +203,7 @@ func (g *Group) ended(t *task) {
 	cancelled := isCancelled(t.err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t.more.told = true
+	t.have().told = true
 	delete(g.members, t)
 	if t.err != nil {
 		t.observe()
