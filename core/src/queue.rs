@@ -1204,3 +1204,48 @@ impl Drop for Queue {
         drop(unsafe { Box::from_raw(self.ring.load(Ordering::Relaxed)) });
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::InLine;
+    use crate::Pool;
+    use crate::sync::Parker;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::task::{Wake, Waker};
+
+    #[derive(Default)]
+    struct Told(AtomicBool);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn p04_a_producer_that_leaves_while_it_is_woken_passes_its_turn_on() {
+        let pool = Pool::builder().workers(1).max_replacements(0).capacity(1);
+        let pool = pool.max_blocked_producers(2).build().expect("a pool");
+        let ((begin, begun), (open, gate)) = (mpsc::channel(), mpsc::channel::<()>());
+        let running = pool.spawn(move || {
+            begin.send(()).expect("it is waited for");
+            let _ = gate.recv();
+        });
+        begun.recv().expect("it runs");
+        let queued = pool.try_spawn(|| ()).expect("there is room");
+        let queue = &pool.shared().queue;
+        let told = Arc::new(Told::default());
+        let thread = queue.join_line(InLine::Thread(Arc::new(Parker::here())), None);
+        let future = queue.join_line(InLine::Waker(Arc::new(Waker::from(told.clone()))), None);
+        let (thread, future) = (thread.expect("a place in line"), future.expect("a place in line"));
+        // The thread is woken for the place, and never comes.
+        assert!(queued.cancel());
+        assert!(!told.0.load(Ordering::SeqCst), "it is not the first in line");
+        queue.leave_line(thread);
+        assert!(told.0.load(Ordering::SeqCst), "its turn has come");
+        queue.leave_line(future);
+        drop(open);
+        drop(running);
+    }
+}
