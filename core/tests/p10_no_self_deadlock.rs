@@ -226,12 +226,16 @@ fn p10_two_callbacks_that_wait_for_each_other_are_told() {
 fn p10_two_pools_that_wait_for_each_other_are_told_within_10_ms() {
     in_time(|| {
         let pools = ["one", "two"].map(|name| Pool::builder().name(name).workers(1).build().unwrap());
-        let mut took: Vec<_> = (0..21)
-            .map(|_| check_cycle(cycle(pools.clone()), ["one", "two"]))
-            .collect();
-        took.sort();
-        // Beside other programs each of a few yields may cost a time slice.
-        assert!(took[0] < ms(10), "the quickest of {took:?}");
+        let median = || {
+            let mut took: Vec<_> = (0..21)
+                .map(|_| check_cycle(cycle(pools.clone()), ["one", "two"]))
+                .collect();
+            took.sort();
+            took[10]
+        };
+        // Beside other programs each of a few yields may cost a time slice: then once more.
+        let medians: Vec<_> = (0..10).map(|_| median()).take_while(|took| *took >= ms(10)).collect();
+        assert!(medians.len() < 10, "medians of 21: {medians:?}");
         for pool in &pools {
             end(pool);
         }

@@ -210,6 +210,7 @@ fn p09_what_waits_for_its_key_is_drained_or_abandoned() {
     eventually("those of the other key are done", || drops.count() == 5);
     let report = pool.shutdown(ms(30)).unwrap();
     assert_eq!(report.abandoned.len(), 6, "{report}");
+    assert!(report.threads_left >= 1, "{report}");
     assert!(report.stats.books_balance(), "{report}");
     // Those that idle are told to leave only now.
     eventually("one is left", || pool.stats().workers == 1);

@@ -291,6 +291,7 @@ fn p09_what_a_limit_holds_back_is_abandoned_at_the_drain_deadline() {
     let report = pool.shutdown(ms(50)).unwrap();
     assert!(!report.drained && report.stats.books_balance(), "{report}");
     assert_eq!(report.abandoned.len(), 6, "{report}");
+    assert!(report.threads_left >= 1, "{report}");
     assert!(report.elapsed < Duration::from_secs(5));
     assert!(waits.iter().all(|task| task.outcome() == Some(Outcome::Abandoned)));
     // Those that idle are told to leave only now.

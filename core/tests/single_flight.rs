@@ -502,9 +502,9 @@ fn p01_p05_random_hand_overs() {
             }
         });
         assert!(flights.is_empty(), "seed {seed}");
-        // One that its last caller has left may not have been told yet when the next one begins.
-        assert!(
-            doubles.load(Ordering::SeqCst) <= 1,
+        assert_eq!(
+            doubles.load(Ordering::SeqCst),
+            0,
             "seed {seed}: two runs of a key at a time"
         );
         end(&pool);
