@@ -235,11 +235,11 @@ fn p05_waits_for_a_paused_pool_and_for_its_key() {
         move || order.lock().unwrap().push(what)
     };
     let tasks = [
-        options.clone().delay(ms(30)).spawn(note("delayed")).unwrap(),
+        options.clone().delay(ms(1000)).spawn(note("delayed")).unwrap(),
         options.spawn(note("at once")).unwrap(),
     ];
     eventually("both wait for the first", || pool.stats().queued == 2);
-    std::thread::sleep(ms(40));
+    std::thread::sleep(ms(1040));
     assert!(order.lock().unwrap().is_empty());
     gate.open();
     first.wait().unwrap();

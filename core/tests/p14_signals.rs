@@ -158,18 +158,24 @@ fn p14_the_process_is_ready_to_exit_within_the_grace() {
 }
 
 fn grace() {
-    let (pool, _gate, stuck) = stuck_pool(Pool::builder().name("p14grace"), 2);
-    let queued = pool.spawn(|| ()).unwrap();
     let grace = ms(400);
-    let stop = pool.shut_down_on(&[Signal::Terminate], grace).unwrap();
-    signal(Signal::Terminate);
-    let report = stop.wait_timeout(LONG).unwrap().unwrap();
-    // From the signal on: a little of the grace is kept for the end. (A busy machine may be late.)
-    assert!(report.elapsed >= ms(300), "{report}");
-    assert!(report.elapsed < grace * 3, "{report}");
-    assert_eq!((report.abandoned.len(), report.stuck.len()), (3, 2), "{report}");
-    assert!(matches!(queued.wait(), Err(TaskError::Abandoned(_))));
-    assert_eq!(stuck[0].outcome(), Some(Outcome::Abandoned));
+    // A busy machine may be late once, and again, but not ten times.
+    let mut took = Vec::new();
+    while took.len() < 10 && took.last().is_none_or(|&last| last > grace) {
+        let (pool, gate, stuck) = stuck_pool(Pool::builder().name("p14grace"), 2);
+        let queued = pool.spawn(|| ()).unwrap();
+        let stop = pool.shut_down_on(&[Signal::Terminate], grace).unwrap();
+        signal(Signal::Terminate);
+        let report = stop.wait_timeout(LONG).unwrap().unwrap();
+        // From the signal on: a little of the grace is kept for the end.
+        assert!(report.elapsed >= ms(300), "{report}");
+        assert_eq!((report.abandoned.len(), report.stuck.len()), (3, 2), "{report}");
+        assert!(matches!(queued.wait(), Err(TaskError::Abandoned(_))));
+        assert_eq!(stuck[0].outcome(), Some(Outcome::Abandoned));
+        took.push(report.elapsed);
+        gate.open();
+    }
+    assert!(took.last().unwrap() <= &grace, "later than its grace: {took:?}");
 }
 
 #[test]

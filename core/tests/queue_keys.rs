@@ -203,11 +203,15 @@ fn p09_what_waits_for_its_key_is_drained_or_abandoned() {
     submit(&pool, &queue, 0, move || inside.pass());
     gate.arrived(1);
     let drops = Drops::default();
-    for n in 0..10 {
-        let probe = drops.probe();
-        submit(&pool, &queue, n / 5, move || drop(probe));
-    }
-    eventually("those of the other key are done", || drops.count() == 5);
+    let tasks: Vec<_> = (0..10)
+        .map(|n| {
+            let probe = drops.probe();
+            submit(&pool, &queue, n / 5, move || drop(probe))
+        })
+        .collect();
+    // Those of the other key are done.
+    tasks[5..].iter().for_each(|task| task.wait().unwrap());
+    assert_eq!(drops.count(), 5);
     let report = pool.shutdown(ms(30)).unwrap();
     assert_eq!(report.abandoned.len(), 6, "{report}");
     assert!(report.threads_left >= 1, "{report}");

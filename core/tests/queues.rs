@@ -314,13 +314,17 @@ fn p02_p05_tasks_of_every_queue_are_answered_while_all_workers_are_stuck() {
         .collect();
     let token = duly::CancellationToken::new();
     let drops = Drops::default();
+    let mut in_time = Vec::new();
     for queue in &queues {
         let options = pool.options().queue(queue);
         let [one, two] = [drops.probe(), drops.probe()];
         let by_token = options.clone().token(&token).spawn(move || drop(one)).unwrap();
-        let late = options.clone().timeout(ms(200)).spawn(move || drop(two)).unwrap();
+        let late = options.clone().timeout(ms(1000)).spawn(move || drop(two)).unwrap();
         let refused = options.spawn(|| ()).unwrap_err();
         assert_eq!(refused.kind(), SubmitErrorKind::QueueFull);
+        in_time.push((late, by_token));
+    }
+    for (late, by_token) in in_time {
         assert_eq!(late.wait().unwrap_err().outcome(), Some(Outcome::DeadlineExceeded));
         assert!(by_token.outcome().is_none());
     }

@@ -6,7 +6,7 @@ use duly::{
     CancelReason, CancellationToken, FlightError, Interrupted, Outcome, Overflow, Pool, SingleFlight, SubmitErrorKind,
     TaskError,
 };
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -423,19 +423,34 @@ fn p05_nothing_is_kept_of_keys_and_wakers() {
     assert_eq!(Arc::strong_count(&quiet), 2);
 }
 
+/// Key and number of each run that is inside its callback.
+type Runs = Arc<Mutex<HashSet<(u64, usize)>>>;
+
+/// A run inside its callback, until that returns or unwinds.
+struct Inside(Runs, (u64, usize));
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().remove(&self.1);
+    }
+}
+
 /// Random runs and callers: whatever panics, expires, leaves, and comes meanwhile, every caller that stays is answered, at
 /// most one run a key exists at a time, and nothing is left.
 #[test]
 fn p01_p05_random_hand_overs() {
     for seed in 0..8 {
         let pool = Pool::builder().workers(3).capacity(4).build().unwrap();
-        let flights = SingleFlight::<u64, u64, ()>::with(&pool.options().timeout(ms(20))).retry_failed(seed % 2 == 0);
-        // The tokens of the runs by key: that of a run which was answered from outside is cancelled.
-        let runs: Arc<Mutex<HashMap<(u64, usize), CancellationToken>>> = Arc::default();
-        let (last, doubles) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let flights =
+            SingleFlight::<u64, (u64, usize), usize>::with(&pool.options().timeout(ms(20))).retry_failed(seed % 2 == 0);
+        // The runs that are inside their callback, those that another of their key has met there, and those whose answer a
+        // caller got. A run that its callers have left, or that was answered from outside, may be met: nobody gets what it
+        // returns. One that was met and whose answer is given out is one of two at a time.
+        let (runs, met): (Runs, Arc<Mutex<HashSet<usize>>>) = Default::default();
+        let (last, answered) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
         std::thread::scope(|scope| {
             for thread in 0..6u64 {
-                let (flights, runs, last, doubles) = (&flights, &runs, &last, &doubles);
+                let (flights, runs, met, last, answered) = (&flights, &runs, &met, &last, &answered);
                 scope.spawn(move || {
                     let mut random = seed * 7919 + thread * 104_729 + 1;
                     let mut next = |below: u64| {
@@ -447,38 +462,26 @@ fn p01_p05_random_hand_overs() {
                     for _ in 0..40 {
                         let key = next(3);
                         let (way, leaves, takes) = (next(8), next(4), next(3));
-                        let (runs, doubles) = (runs.clone(), doubles.clone());
+                        let (runs, met) = (runs.clone(), met.clone());
                         let me = last.fetch_add(1, Ordering::SeqCst);
                         let callback = move |ctx: &duly::Context| {
-                            let live = |runs: &HashMap<(u64, usize), CancellationToken>| {
-                                let others = runs.iter().filter(|((k, id), _)| *k == key && *id != me);
-                                others
-                                    .filter(|(_, token)| !token.is_cancelled())
-                                    .map(|((_, id), _)| *id)
-                                    .collect::<Vec<_>>()
-                            };
-                            let before = {
-                                let mut runs = runs.lock().unwrap();
-                                runs.insert((key, me), ctx.token());
-                                live(&runs)
+                            let _inside = {
+                                let mut all = runs.lock().unwrap();
+                                met.lock()
+                                    .unwrap()
+                                    .extend(all.iter().filter(|(k, _)| *k == key).map(|(_, id)| *id));
+                                all.insert((key, me));
+                                Inside(runs.clone(), (key, me))
                             };
                             let _ = ctx.sleep(ms(takes));
-                            // A run that has just been answered, and whose token is about to be cancelled, is none.
-                            if !before.is_empty() {
-                                std::thread::sleep(ms(1));
-                                let still = live(&runs.lock().unwrap());
-                                doubles
-                                    .fetch_add(still.iter().filter(|id| before.contains(id)).count(), Ordering::SeqCst);
-                            }
-                            runs.lock().unwrap().remove(&(key, me));
                             match way {
                                 0 => panic!("at random"),
-                                1 => Err(()),
+                                1 => Err(me),
                                 2 => {
                                     let _ = ctx.sleep(ms(40));
-                                    Ok(key)
+                                    Ok((key, me))
                                 }
-                                _ => Ok(key),
+                                _ => Ok((key, me)),
                             }
                         };
                         let answer = match leaves {
@@ -492,7 +495,11 @@ fn p01_p05_random_hand_overs() {
                             _ => flights.run(key, callback),
                         };
                         match answer {
-                            Ok(value) => assert_eq!(value, key),
+                            Ok((value, id)) => {
+                                assert_eq!(value, key);
+                                answered.lock().unwrap().insert(id);
+                            }
+                            Err(FlightError::Task(TaskError::Failed(id))) => _ = answered.lock().unwrap().insert(id),
                             Err(FlightError::Refused(refused)) => panic!("{refused}"),
                             Err(FlightError::DeadlineExceeded) => assert_eq!(leaves, 0),
                             Err(_) => {}
@@ -502,10 +509,12 @@ fn p01_p05_random_hand_overs() {
             }
         });
         assert!(flights.is_empty(), "seed {seed}");
-        assert_eq!(
-            doubles.load(Ordering::SeqCst),
-            0,
-            "seed {seed}: two runs of a key at a time"
+        let (met, answered) = (met.lock().unwrap(), answered.lock().unwrap());
+        assert!(!answered.is_empty(), "seed {seed}: nobody was answered");
+        let doubles: Vec<_> = met.intersection(&answered).collect();
+        assert!(
+            doubles.is_empty(),
+            "seed {seed}: two runs of a key at a time: {doubles:?}"
         );
         end(&pool);
     }

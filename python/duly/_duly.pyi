@@ -40,6 +40,7 @@ __all__ = [
     "__version__",
     "_after_fork_in_child",
     "_after_fork_in_parent",
+    "_before_finalizing",
     "_before_fork",
     "_check_callback",
     "_drain_at_exit",
@@ -652,6 +653,9 @@ def _draining() -> list[tuple[str, int, list[TaskRecord]]]:
 
 def _drain_at_exit() -> None:
     """To be called once, by the interpreter on its way out."""
+
+def _before_finalizing() -> None:
+    """To be the last exit handler: no thread of duly gets a thread state any more."""
 
 def _before_fork() -> None:
     """To be called before each fork, by the thread that forks."""

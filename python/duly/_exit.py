@@ -1,7 +1,8 @@
 """What happens to pools when the interpreter exits.
 
 Keeps true: exit never hangs on a stuck callback. Pools are drained while other threads still run normally, before
-the interpreter joins its threads; the workers are daemon threads, so that one stuck in a callback is not joined.
+the interpreter joins its threads; the workers are daemon threads, so that one stuck in a callback is not joined. And
+when all exit handlers have been through, no thread of duly is half way into the interpreter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ def install() -> None:
         after_in_parent=_duly._after_fork_in_parent,
         after_in_child=_duly._after_fork_in_child,
     )
+    # The first to be registered is the last to be called.
+    atexit.register(_duly._before_finalizing)
     register = getattr(threading, "_register_atexit", atexit.register)
     try:
         register(_duly._drain_at_exit)

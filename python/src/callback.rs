@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyTraceback, PyTuple};
 
 use crate::interrupt::Armed;
 use crate::native::NativeCallback;
-use crate::{context, copied, later, log, native};
+use crate::{context, copied, later, log, native, states};
 
 /// What can be given up while attached. Destructors written in Python run then.
 pub(crate) trait References: Send + 'static {
@@ -106,7 +106,7 @@ impl Drop for Raised {
                 log::warning(&format!("{text}: its callback returned {code}"));
                 return;
             }
-            Python::try_attach(|py| {
+            states::try_attach(|py| {
                 log::failure(py, &text, || Ok(self.exception(py)?.unbind()));
             });
         }

@@ -14,7 +14,7 @@ use pyo3::types::PyTuple;
 
 use crate::callback::{self, Held};
 use crate::interrupt::OnTop;
-use crate::{errors, log, time, wait};
+use crate::{errors, log, states, time, wait};
 
 thread_local! {
     static CURRENT: Cell<*const Context> = const { Cell::new(ptr::null()) };
@@ -171,7 +171,7 @@ impl TaskContext {
         self.own(|context| {
             context
                 .on_cancel(move |_| {
-                    Python::try_attach(|py| {
+                    states::try_attach(|py| {
                         let hook = hook.into_inner();
                         if let Err(error) = callback::call(hook.bind(py), &PyTuple::empty(py), None) {
                             log::unraisable(py, error);

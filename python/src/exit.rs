@@ -50,6 +50,10 @@ pub(crate) fn _after_fork_in_child() {
     std::mem::forget(std::mem::take(&mut *lock(&FORSAKEN)));
 }
 
+/// How long threads wait for the interpreter before they ask for it, once it is about to finalize; in seconds. Far longer than
+/// the way to there; and as long as the exit takes longer beside a callback that never lets go of it.
+const SWITCH: f64 = 0.2;
+
 /// How often to look whether a pool is at rest.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -135,6 +139,20 @@ pub(crate) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
     let drained = end_all(py, &ending);
     threads::start_no_more(py);
     drained
+}
+
+/// As an exit handler, after those that were registered later: little of Python runs in the main thread from here on.
+#[pyfunction]
+pub(crate) fn _before_finalizing(py: Python<'_>) -> PyResult<()> {
+    states::attach_no_more(py);
+    // Before 3.11: a thread that has asked for the interpreter, and asks again after `sys.getswitchinterval()`, is ended there if
+    // that finalizes by now, and the main thread lets go for it and waits for ever (python/cpython#96387). So nobody has asked
+    // when this returns, for it has let go and come back, and nobody asks again soon.
+    if py.version_info() < (3, 11) {
+        py.import("sys")?.call_method1("setswitchinterval", (SWITCH,))?;
+        py.detach(|| ());
+    }
+    Ok(())
 }
 
 fn end_all(py: Python<'_>, ending: &[Ending]) -> PyResult<()> {

@@ -18,6 +18,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::states;
+
 static KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static IDENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SWALLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -118,7 +120,7 @@ impl Armed {
         let outer = INNERMOST.replace(Some(Arc::clone(&running)));
         let told = Arc::clone(&running);
         let hook = context.on_cancel(move |_| {
-            Python::try_attach(|py| told.due(py));
+            states::try_attach(|py| told.due(py));
         });
         Some(Armed {
             running,

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
+
+use crate::states;
 
 type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
@@ -86,17 +87,16 @@ pub(crate) fn attached(job: impl FnOnce(Python<'_>) + Send + 'static) {
     if never_attaches() {
         hand_over(Box::new(job));
     } else {
-        Python::try_attach(job);
+        states::try_attach(job);
     }
 }
 
 /// The same for who may be on a thread of core's, the timer thread perhaps: only threads that Python knows do it now.
 pub(crate) fn attached_unless_alien(job: impl FnOnce(Python<'_>) + Send + 'static) {
-    // SAFETY: may be called by any thread; null where the interpreter knows nothing of it.
-    if unsafe { ffi::PyGILState_GetThisThreadState() }.is_null() {
-        hand_over(Box::new(job));
+    if states::is_known() {
+        states::try_attach(job);
     } else {
-        Python::try_attach(job);
+        hand_over(Box::new(job));
     }
 }
 
@@ -129,7 +129,7 @@ fn serve(later: &Later) {
         }
         drop(state);
         let many = jobs.len() as u64;
-        Python::try_attach(|py| jobs.into_iter().for_each(|job| job(py)));
+        states::try_attach(|py| jobs.into_iter().for_each(|job| job(py)));
         state = lock(later);
         state.done += many;
         later.settled.notify_all();

@@ -51,7 +51,7 @@ mod _duly {
     use crate::{
         admission::Admission,
         context::{TaskContext, check_cancelled, current_task},
-        exit::{_after_fork_in_child, _drain_at_exit, _draining, _pools},
+        exit::{_after_fork_in_child, _before_finalizing, _drain_at_exit, _draining, _pools},
         flight::{Flight, FlightKey},
         items::_Items,
         options::BoundPool,

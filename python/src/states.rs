@@ -4,21 +4,26 @@
 //! is locked, for ever, before its locks are made anew. PyGILState_Ensure makes them at any time. So the linker puts the
 //! functions of this file in the place of it and its counterpart (as src/unwind.rs does with others).
 //!
+//! And until 3.14 an interpreter that finalizes frees all states but that of its own thread: one that was just made, and is not
+//! attached yet, under the hands of the thread that makes it.
+//!
 //! Keeps true:
 //! 1. No state is made from where a fork begins to where it is over: a fork waits for one that is being made, for which nothing
 //!    is needed that the fork holds; and makers wait for forks. Neither waits longer than `PATIENCE`.
 //! 2. Nothing that a first attachment notes for ever is being noted while a fork may happen: `prepare` attaches once.
 //! 3. A state is given up at the end of its outermost use, as without this file.
+//! 4. Once the exit handlers have been through, no state is made, and none is half made: a thread without one gets nothing done
+//!    with the interpreter any more (`try_attach`), and one that comes past that look parks, as it would a moment later.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi::{self, PyGILState_STATE, PyInterpreterState};
 use pyo3::prelude::*;
 
-use crate::unwind::ParkOnUnwind;
+use crate::unwind::{ParkOnUnwind, park};
 
 /// Far longer than either takes.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Those under way. Both are looked at by each side after it has announced itself.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static MAKERS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the exit handlers have been through, and how many threads without a state are about to be attached. Both are looked at
+/// by each side after it has announced itself.
+static OVER: AtomicBool = AtomicBool::new(false);
+static COMING: AtomicU32 = AtomicU32::new(0);
+
+/// How long to wait at exit for those that are about to be attached: as long as others hold the interpreter.
+const ATTACHED: Duration = Duration::from_secs(10);
 
 /// Where states are made; null: the interpreter takes care by itself.
 static INTERPRETER: AtomicPtr<PyInterpreterState> = AtomicPtr::new(std::ptr::null_mut());
@@ -40,6 +53,7 @@ pub(crate) fn prepare(py: Python<'_>) {
     // PyO3 notes once, by a std::sync::Once, that the interpreter is there: for the first thread that attaches. A fork at that
     // moment left the child with a note that is being made for ever, and no thread there could attach.
     py.detach(|| Python::try_attach(|_| ()));
+    OVER.store(false, Ordering::SeqCst);
     if py.version_info() < (3, 12) {
         // SAFETY: attached.
         INTERPRETER.store(unsafe { ffi::PyInterpreterState_Get() }, Ordering::Release);
@@ -66,6 +80,32 @@ pub(crate) fn _after_fork_in_parent() {
 pub(crate) fn after_fork_in_child() {
     FORKS.store(0, Ordering::SeqCst);
     MAKERS.store(0, Ordering::SeqCst);
+    COMING.store(0, Ordering::SeqCst);
+}
+
+/// To be called by the last exit handler: from here on no thread gets a state, and those that were about to have one when
+/// this returns.
+pub(crate) fn attach_no_more(py: Python<'_>) {
+    OVER.store(true, Ordering::SeqCst);
+    let until = Instant::now() + ATTACHED;
+    while COMING.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_micros(200)));
+    }
+}
+
+/// Whether this thread has a state.
+pub(crate) fn is_known() -> bool {
+    // SAFETY: may be called by any thread; null where the interpreter knows nothing of it.
+    !unsafe { ffi::PyGILState_GetThisThreadState() }.is_null()
+}
+
+/// Does `job` with the interpreter. None, and `job` is dropped undone, when that is gone or about to go. Any thread of core's may
+/// have to call this, so nothing else attaches where the thread may be one that Python does not know.
+pub(crate) fn try_attach<R>(job: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    if OVER.load(Ordering::SeqCst) && !is_known() {
+        return None;
+    }
+    Python::try_attach(job)
 }
 
 /// Makes this thread's state, while nobody forks.
@@ -94,16 +134,26 @@ unsafe extern "C-unwind" {
 unsafe extern "C" fn __wrap_PyGILState_Ensure() -> PyGILState_STATE {
     let end = ParkOnUnwind;
     let uses = USES.get();
+    let new = uses == 0 && !is_known();
+    if new {
+        COMING.fetch_add(1, Ordering::SeqCst);
+        if OVER.load(Ordering::SeqCst) {
+            COMING.fetch_sub(1, Ordering::SeqCst);
+            park();
+        }
+    }
     let interpreter = INTERPRETER.load(Ordering::Acquire);
     if uses > 0 {
         USES.set(uses + 1);
-    // SAFETY: may be called by any thread.
-    } else if !interpreter.is_null() && unsafe { ffi::PyGILState_GetThisThreadState() }.is_null() {
+    } else if new && !interpreter.is_null() {
         make(interpreter);
         USES.set(1);
     }
     // SAFETY: as the caller promises.
     let state = unsafe { __real_PyGILState_Ensure() };
+    if new {
+        COMING.fetch_sub(1, Ordering::SeqCst);
+    }
     std::mem::forget(end);
     state
 }

@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::callback::{self, Held};
-use crate::{later, wait};
+use crate::{later, states, wait};
 
 /// How long to wait for threads whose loop has ended to be gone from the interpreter too.
 const GONE: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ impl Threads {
             self.start(py, worker)
                 .map_err(|error| io::Error::other(error.to_string()))
         };
-        match Python::try_attach(start) {
+        match states::try_attach(start) {
             Some(started) => started,
             None => Err(io::Error::other("the interpreter is gone")),
         }

@@ -19,9 +19,14 @@ pub(crate) struct ParkOnUnwind;
 
 impl Drop for ParkOnUnwind {
     fn drop(&mut self) {
-        loop {
-            std::thread::park();
-        }
+        park();
+    }
+}
+
+/// For ever.
+pub(crate) fn park() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

@@ -48,9 +48,19 @@ static int32_t run_write(void *data, duly_call *call) {
     return 0;
 }
 
+static int32_t run_nothing(void *data, duly_call *call) {
+    (void)data;
+    (void)call;
+    return 0;
+}
+
+static atomic_int dropped;
+
 static void drop_read(void *data) {
     volatile int got = *(volatile int *)data;
     (void)got;
+    /* Relaxed, as above. */
+    atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
 }
 
 int main(int argc, char **argv) {
@@ -73,18 +83,24 @@ int main(int argc, char **argv) {
         run = run_leak;
     if (strcmp(kind, "race") == 0)
         run = run_write;
-    if (strcmp(kind, "race-with-drop") == 0)
+    if (strcmp(kind, "race-with-drop") == 0) {
+        run = run_nothing;
         drop = drop_read;
+    }
     if (strcmp(kind, "use-after-free") == 0)
         free(data);
     if (duly_pool_new(&options, &pool) != DULY_STATUS_OK)
         return 2;
     for (int i = 0; i < 2; i++)
-        if (duly_submit(pool, NULL, run, data, i == 0 ? drop : NULL, &tasks[i]) != DULY_STATUS_OK)
+        if (duly_submit(pool, NULL, run, data, i == 1 ? drop : NULL, &tasks[i]) != DULY_STATUS_OK)
             return 2;
-    if (strcmp(kind, "race-with-drop") == 0)
-        for (int i = 0; i < 100000; i++)
+    /* No call of duly lies between the last submit and this: nothing orders the drop before it. */
+    if (strcmp(kind, "race-with-drop") == 0) {
+        for (int i = 0; i < 10000000 && atomic_load_explicit(&dropped, memory_order_relaxed) == 0; i++)
+            sched_yield();
+        for (int i = 0; i < 1000; i++)
             *(volatile int *)data += 1;
+    }
     for (int i = 0; i < 2; i++) {
         duly_task_wait(tasks[i], 20 * DULY_SECOND, NULL);
         duly_task_release(tasks[i]);

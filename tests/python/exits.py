@@ -234,12 +234,26 @@ def leave_with(status):
 # ---- many of them ----
 
 
+def stacks(process):
+    """Where its threads are: as gdb says, or, without it, in which calls of the kernel."""
+    import pathlib
+    import shutil
+    import subprocess
+
+    if shutil.which("gdb"):
+        command = ["gdb", "-p", str(process), "-batch", "-ex", "thread apply all bt 30"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+    threads = pathlib.Path(f"/proc/{process}/task").glob("*")
+    return ", ".join(f"{(one / 'comm').read_text().strip()}: {(one / 'wchan').read_text()}" for one in threads)
+
+
 def many():
     import argparse
     import collections
     import concurrent.futures
     import os
     import random
+    import signal
     import subprocess
     import threading
     import time
@@ -261,7 +275,7 @@ def many():
 
     def run(number):
         # From 3.12 on a fork with threads is worth a warning; a debug build of the heap every second time.
-        flags = ["-W", "error", "-W", "ignore::DeprecationWarning"] + (["-X", "dev"] if number % 2 else [])
+        flags = ["-W", "error", "-W", "ignore::DeprecationWarning", "-X", "dev" if number % 2 else "faulthandler"]
         command = [sys.executable, *flags, os.path.abspath(__file__), "--one", str(number)]
         start = time.monotonic()
         process = subprocess.Popen(
@@ -271,9 +285,14 @@ def many():
         try:
             out, err = process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            why = f"it was not gone after {SECONDS:.0f} s"
+            why = f"it was not gone after {SECONDS:.0f} s, {stacks(process.pid)}"
+            # Where its Python threads are is written to stderr.
+            process.send_signal(signal.SIGABRT)
+            try:
+                out, err = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
         took = time.monotonic() - start
         if why is None and err:
             why = f"it ended with status {process.returncode} and wrote to stderr"

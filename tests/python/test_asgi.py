@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import time
 import duly
 import duly.asgi
 import pytest
-from conftest import auntil, needs, until
+from conftest import LONGER, auntil, needs, until
 
 fastapi, uvicorn, _, _, _ = needs("fastapi", "uvicorn", "uvloop", "websockets", "fastapi.responses")
 
@@ -169,12 +170,16 @@ def test_p02_without_it_the_work_of_a_client_that_left_goes_on(work, kind):
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_p02_a_request_is_answered_at_its_deadline(work, kind):
-    with served(app_for(work, timeout=0.2)) as port:
-        start = time.monotonic()
-        status, headers, _ = get(port, f"/{kind}/deaf")
-        assert time.monotonic() - start >= 0.2, "never early"
-        assert status == 504
-        assert "retry-after" not in headers
+    for timeout in LONGER:
+        with served(app_for(work, timeout=timeout)) as port:
+            start = time.monotonic()
+            status, headers, _ = get(port, f"/{kind}/deaf")
+            assert time.monotonic() - start >= timeout, "never early"
+            assert status == 504
+            assert "retry-after" not in headers
+        # On a busy machine the time may be over before the handler submits.
+        if work.pool.stats().deadline_exceeded:
+            break
     assert work.pool.stats().deadline_exceeded == 1
 
 
@@ -388,7 +393,7 @@ def recipe_served(folder, patient):
     with log.open("w") as said:
         server = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
     try:
-        until(lambda: "running on" in log.read_text() or server.poll() is not None, 30)
+        until(lambda: "running on" in log.read_text() or server.poll() is not None, 90)
         yield int(re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text())[1])
         server.terminate()
         server.wait(20)
@@ -399,6 +404,7 @@ def recipe_served(folder, patient):
     assert "Error" not in log.read_text(), log.read_text()
 
 
+@pytest.mark.timeout(240)
 def test_p02_the_recipe_of_the_page_does_what_the_page_says(tmp_path):
     def stats():
         return json.loads(get(port, "/stats")[2])
@@ -412,22 +418,19 @@ def test_p02_the_recipe_of_the_page_does_what_the_page_says(tmp_path):
                 until(lambda: stats()["running"] == 1)
             until(lambda: stats()["running"] == 0)
         assert stats()["cancelled"] == 2, "by their clients' leaving"
+        with contextlib.ExitStack() as opened:
+            clients = [opened.enter_context(connected(port)) for _ in range(40)]
+            for client, path in zip(clients, itertools.cycle(paths)):
+                client.sendall(ask(f"{path}?pages=100000"))
+            # There is room for twenty, the others are answered at once.
+            until(lambda: len(select.select(clients, [], [], 0)[0]) >= 20)
+            answers = [answer(client) for client in select.select(clients, [], [], 0)[0]]
+            assert [(status, headers["retry-after"]) for status, headers, _ in answers] == [(503, "1")] * 20
+        until(lambda: stats()["running"] == stats()["queued"] == 0)
     with recipe_served(tmp_path, patient=False) as port:
         start = time.monotonic()
         assert get(port, f"{paths[0]}?pages=100000")[0] == get(port, f"{paths[1]}?pages=100000")[0] == 504
         assert time.monotonic() - start >= 2.0
-        for _ in range(5):  # on a busy machine the first are over before the last have come
-            with contextlib.ExitStack() as opened:
-                clients = [opened.enter_context(connected(port)) for _ in range(40)]
-                for client, path in zip(clients, itertools.cycle(paths)):
-                    client.sendall(ask(f"{path}?pages=100000"))
-                answers = [answer(client) for client in clients]
-            full = [headers for status, headers, _ in answers if status == 503]
-            if full:
-                break
-        assert [headers["retry-after"] for headers in full] == ["1"] * len(full)
-        assert full, "there is room for twenty"
-        assert [status for status, _, _ in answers if status != 503] == [504] * (len(answers) - len(full))
         until(lambda: stats()["running"] == stats()["queued"] == 0)
 
 

@@ -127,11 +127,14 @@ def interrupt(process, number, twice):
 
 
 def wait_until_blocked(pid):
-    """Until the program has submitted what the queue takes: its worker is there and its main thread sleeps."""
+    """Until the program has submitted what the queue takes: its worker is there, it handles signals (SIGTERM is the
+    last), and its main thread sleeps."""
     end = time.monotonic() + 10
     while True:
         names = [comm.read_text().strip() for comm in pathlib.Path(f"/proc/{pid}/task").glob("*/comm")]
-        if "checksum-0" in names:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
+        if "checksum-0" in names and caught >> (signal.SIGTERM - 1) & 1:
             time.sleep(0.3)
             return
         assert time.monotonic() < end, names

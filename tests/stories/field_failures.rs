@@ -330,23 +330,23 @@ fn p01_two_kinds_of_waits_at_once_lose_no_wake_up() {
     let round = reached.clone();
     // The plain waits stand on a thread of their own: one that is never woken must not take the test with it.
     thread::spawn(move || {
-        for number in 0..ROUNDS {
+        // As many as a machine that is busy gets through in a while: there, each wait is some time slices of others.
+        let (until, mut number) = (Instant::now() + LONG, 0);
+        while number < ROUNDS && (number < 500 || Instant::now() < until) {
             let task = submitter.spawn(move || number).unwrap();
             send.send(task.clone()).unwrap();
             assert_eq!(task.wait().unwrap(), number);
             round.store(number, Ordering::Relaxed);
+            number += 1;
         }
-        tell.send(()).unwrap();
+        tell.send(number).unwrap();
     });
-    let ended = told.recv_timeout(15 * LONG);
-    assert_eq!(
-        ended,
-        Ok(()),
-        "a wait was not woken, or lost its value, after round {}",
-        reached.load(Ordering::Relaxed)
-    );
+    let rounds = told.recv_timeout(15 * LONG).unwrap_or_else(|_| {
+        let reached = reached.load(Ordering::Relaxed);
+        panic!("a wait was not woken, or lost its value, after round {reached}")
+    });
     timed.join().unwrap();
-    assert_eq!(end(&pool).succeeded, ROUNDS as u64);
+    assert_eq!(end(&pool).succeeded, rounds as u64);
 }
 
 // ---- several pools ----

@@ -115,9 +115,9 @@ fn p12_every_task_of_the_survival_pool_is_answered_and_counted() {
     };
 
     // Windows that fit the queue, so that most succeed; the token of each window is cancelled at its end.
-    for start in (0..TASKS).step_by(256) {
+    for start in (0..TASKS).step_by(64) {
         let token = CancellationToken::new();
-        let window: Vec<_> = (start..TASKS.min(start + 256))
+        let window: Vec<_> = (start..TASKS.min(start + 64))
             .map(|number| (number, submit(&pool, number, &token, &gate, &drops)))
             .collect();
         token.cancel();
