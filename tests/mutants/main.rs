@@ -24,6 +24,9 @@ use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Where the mutants are listed, from the root of the tree.
+const TABLE: &str = "tests/mutants/table";
+
 /// Plants bugs ("mutants") in a copy of the tree, one at a time, and shows which test catches each.
 ///
 /// The table stands in tests/mutants/table: each entry has a name, the promise it breaks, a text to find in one file
@@ -43,6 +46,7 @@ use std::process::ExitCode;
         ci/mutants a-place-is-not-given-back  this one, by name or by a part of it\n  \
         ci/mutants p05                        those caught by a test or a file with this word\n  \
         ci/mutants --fraction 0.1 --seed 7    a tenth of them, chosen by the seed\n  \
+        ci/mutants --caught-in LOG --at HEAD  but for those that a run of this tree has caught already\n  \
         ci/mutants --check                    only whether each entry still fits the tree; takes no time"
 )]
 struct Arguments {
@@ -60,6 +64,13 @@ struct Arguments {
     /// Chooses the part: the same seed chooses the same mutants.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Leave out those that this log of an earlier run says were caught: to go on with a run that was interrupted, or in which
+    /// some were not. The tree must be the same, but for what catches those.
+    #[arg(long, value_name = "LOG", requires = "at")]
+    caught_in: Option<PathBuf>,
+    /// The commit of that run: an entry that has changed since is not left out.
+    #[arg(long, value_name = "COMMIT", requires = "caught_in")]
+    at: Option<String>,
     /// Where the copy of the tree, the builds and the logs go.
     #[arg(long, value_name = "FOLDER", default_value = "target/mutants")]
     scratch: PathBuf,
@@ -80,8 +91,19 @@ fn go(arguments: &Arguments) -> Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the tests folder has no parent")?;
-    let all = table::read_folder(&root.join("tests/mutants/table"))?;
-    let chosen = table::choose(&all, &arguments.names, arguments.fraction, arguments.seed)?;
+    let all = table::read_folder(&root.join(TABLE))?;
+    let mut chosen = table::choose(&all, &arguments.names, arguments.fraction, arguments.seed)?;
+    let mut before = report::Before::default();
+    if let (Some(log), Some(commit)) = (&arguments.caught_in, &arguments.at) {
+        let said = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
+        let count = chosen.len();
+        chosen = table::but_for(chosen, &said, &table::read_at(root, TABLE, commit)?);
+        before = report::Before {
+            caught: count - chosen.len(),
+            commit: commit.clone(),
+        };
+        println!("mutants: {} of {count} were caught before, at {commit}", before.caught);
+    }
     if arguments.list {
         report::list(&chosen);
         return Ok(true);
@@ -108,6 +130,6 @@ fn go(arguments: &Arguments) -> Result<bool> {
     }
     let scratch = std::path::absolute(&arguments.scratch)?;
     let trials = trial::all(root, &scratch, &chosen)?;
-    report::print(&trials);
+    report::print(&trials, &before);
     Ok(trials.iter().all(|trial| trial.verdict.is_caught()))
 }

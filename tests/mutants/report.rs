@@ -16,8 +16,15 @@ pub(crate) fn list(mutants: &[Mutant]) {
     println!("{table}\n{} mutants", mutants.len());
 }
 
+/// What an earlier run has caught.
+#[derive(Default)]
+pub(crate) struct Before {
+    pub(crate) caught: usize,
+    pub(crate) commit: String,
+}
+
 /// The table, what is wrong, and the sum.
-pub(crate) fn print(trials: &[Trial]) {
+pub(crate) fn print(trials: &[Trial], before: &Before) {
     let mut table = markdown(["mutant", "promise", "caught by", "how", "seconds"]);
     for trial in trials {
         table.add_row([
@@ -38,7 +45,14 @@ pub(crate) fn print(trials: &[Trial]) {
         );
     }
     let caught = trials.iter().filter(|trial| trial.verdict.is_caught()).count();
-    println!("figure: mutants = {caught} of {} caught", trials.len());
+    let (caught, all) = (caught + before.caught, trials.len() + before.caught);
+    println!("figure: mutants = {caught} of {all} caught");
+    if before.caught > 0 {
+        println!(
+            "figure: mutants caught in an earlier run = {}, at {}",
+            before.caught, before.commit
+        );
+    }
 }
 
 fn markdown<const N: usize>(header: [&str; N]) -> Table {

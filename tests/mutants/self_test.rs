@@ -1,7 +1,7 @@
 //! The runner's test of itself, on a crate of ten lines: what is no catch must not count as one.
 
 use crate::judge::Verdict;
-use crate::table::{Mutant, Test};
+use crate::table::{Mutant, Test, but_for};
 use crate::trial;
 use std::fs;
 use std::path::Path;
@@ -120,4 +120,26 @@ fn a_test_that_fails_without_a_mutant_or_is_not_there_ends_the_run() {
     unknown.caught_by.test = "tests::forgotten".into();
     let error = tried(here.path(), &[unknown]).unwrap_err().to_string();
     assert!(error.contains("there is no test tests::forgotten"), "{error}");
+}
+
+#[test]
+fn what_was_caught_before_is_left_out_unless_its_entry_has_changed() {
+    let named = |name: &str| Mutant {
+        name: name.into(),
+        ..mutant("41")
+    };
+    let changed = Mutant {
+        replace: "40".into(),
+        ..named("changed")
+    };
+    let then = ["same", "changed", "survived"].map(named);
+    let log = "caught: same in 1.0 s: no\ncaught: changed in 1.0 s: no\nNOT CAUGHT: survived in 1.0 s: SURVIVED\n\
+               caught: new in 1.0 s: no\n";
+    let left = but_for(
+        vec![named("same"), changed, named("survived"), named("new")],
+        log,
+        &then,
+    );
+    let left: Vec<_> = left.iter().map(|mutant| mutant.name.as_str()).collect();
+    assert_eq!(left, ["changed", "survived", "new"]);
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,7 +16,7 @@ struct File {
 }
 
 /// A bug to plant.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mutant {
     /// What it is called: words of a sentence, joined by `-`.
@@ -36,7 +37,7 @@ pub(crate) struct Mutant {
 }
 
 /// The test that has to fail, and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Test {
     #[serde(default = "Test::core")]
@@ -104,6 +105,37 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Vec<Mutant>> {
     check(&all)?;
     all.sort_by(|a, b| (a.caught_by.build(), &a.file).cmp(&(b.caught_by.build(), &b.file)));
     Ok(all)
+}
+
+/// The entries of all tables of a folder as they were at a commit.
+pub(crate) fn read_at(root: &Path, folder: &str, commit: &str) -> Result<Vec<Mutant>> {
+    let git = |arguments: &[&str]| {
+        let done = Command::new("git").args(arguments).current_dir(root).output()?;
+        ensure!(
+            done.status.success(),
+            "git {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(String::from_utf8(done.stdout)?)
+    };
+    let mut all = Vec::new();
+    for file in git(&["ls-tree", "--name-only", commit, &format!("{folder}/")])?.lines() {
+        let table: File = toml::from_str(&git(&["show", &format!("{commit}:{file}")])?)
+            .with_context(|| format!("in {file} at {commit}"))?;
+        all.extend(table.mutant);
+    }
+    Ok(all)
+}
+
+/// Those of `all` that the log of a run at `commit` does not say were caught, or that have changed since.
+pub(crate) fn but_for(all: Vec<Mutant>, log: &str, then: &[Mutant]) -> Vec<Mutant> {
+    let caught: BTreeSet<_> = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("caught: ")?.split_once(" in ").map(|(name, _)| name))
+        .collect();
+    let same = |mutant: &Mutant| caught.contains(mutant.name.as_str()) && then.contains(mutant);
+    all.into_iter().filter(|mutant| !same(mutant)).collect()
 }
 
 fn check(all: &[Mutant]) -> Result<()> {
