@@ -73,7 +73,8 @@ impl<T: References> Held<T> {
 impl<T: References> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
-            // Without an interpreter the closure is dropped unrun: its references go to PyO3's list and no further.
+            // Without an interpreter the closure is dropped unrun: its references go to PyO3's list, and no further unless
+            // the main thread, about to finalize, looks at that once more.
             later::attached(move |py| value.give_up(py));
         }
     }

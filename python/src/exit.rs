@@ -51,8 +51,8 @@ pub(crate) fn _after_fork_in_child() {
 }
 
 /// How long threads wait for the interpreter before they ask for it, once it is about to finalize; in seconds. Far longer than
-/// the way to there; and as long as the exit takes longer beside a callback that never lets go of it.
-const SWITCH: f64 = 0.2;
+/// the way to there; and by as much the exit takes longer for each callback that never lets go of it.
+const SWITCH: f64 = 0.05;
 
 /// How often to look whether a pool is at rest.
 const LOOK: Duration = Duration::from_millis(5);
@@ -145,12 +145,15 @@ pub(crate) fn _drain_at_exit(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn _before_finalizing(py: Python<'_>) -> PyResult<()> {
     states::attach_no_more(py);
-    // Before 3.11: a thread that has asked for the interpreter, and asks again after `sys.getswitchinterval()`, is ended there if
-    // that finalizes by now, and the main thread lets go for it and waits for ever (python/cpython#96387). So nobody has asked
-    // when this returns, for it has let go and come back, and nobody asks again soon.
-    if py.version_info() < (3, 11) {
-        py.import("sys")?.call_method1("setswitchinterval", (SWITCH,))?;
-        py.detach(|| ());
+    // Before 3.10.8: a thread that has asked for the interpreter, and asks again after `sys.getswitchinterval()`, is ended there if
+    // that finalizes by now, and the main thread lets go for it and waits for ever (python/cpython#96387). So all waits begin
+    // anew here, and last longer: nobody has asked when this returns, and nobody does soon.
+    if py.version_info() < (3, 10, 8) {
+        let sys = py.import("sys")?;
+        let before: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+        sys.call_method1("setswitchinterval", (SWITCH.max(before),))?;
+        let before = Duration::try_from_secs_f64(before).unwrap_or_default().min(LOOK * 20);
+        py.detach(|| std::thread::sleep(before + Duration::from_millis(1)));
     }
     Ok(())
 }

@@ -12,12 +12,12 @@
 //!    is needed that the fork holds; and makers wait for forks. Neither waits longer than `PATIENCE`.
 //! 2. Nothing that a first attachment notes for ever is being noted while a fork may happen: `prepare` attaches once.
 //! 3. A state is given up at the end of its outermost use, as without this file.
-//! 4. Once the exit handlers have been through, no state is made, and none is half made: a thread without one gets nothing done
-//!    with the interpreter any more (`try_attach`), and one that comes past that look parks, as it would a moment later.
+//! 4. Until 3.14, once the exit handlers have been through, no state is made, and none is half made: a thread without one gets
+//!    nothing done with the interpreter any more (`try_attach`). What comes in another way parks, as it would a moment later.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi::{self, PyGILState_STATE, PyInterpreterState};
@@ -36,9 +36,15 @@ static MAKERS: AtomicU32 = AtomicU32::new(0);
 /// by each side after it has announced itself.
 static OVER: AtomicBool = AtomicBool::new(false);
 static COMING: AtomicU32 = AtomicU32::new(0);
+/// How many have come so far, and how many of those are not done yet.
+static CAME: AtomicU64 = AtomicU64::new(0);
+static HERE: AtomicU32 = AtomicU32::new(0);
 
 /// How long to wait at exit for those that are about to be attached: as long as others hold the interpreter.
 const ATTACHED: Duration = Duration::from_secs(10);
+/// How long to let them come before, one after the other; and after how long without one there is none.
+const TOLD: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(2);
 
 /// Where states are made; null: the interpreter takes care by itself.
 static INTERPRETER: AtomicPtr<PyInterpreterState> = AtomicPtr::new(std::ptr::null_mut());
@@ -46,6 +52,8 @@ static INTERPRETER: AtomicPtr<PyInterpreterState> = AtomicPtr::new(std::ptr::nul
 thread_local! {
     /// How often this thread uses the state that was made for it here, one within the other.
     static USES: Cell<u32> = const { Cell::new(0) };
+    /// Whether this thread counts as coming since before PyO3 was asked to attach it.
+    static ANNOUNCED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// To be called when the module is made.
@@ -81,11 +89,26 @@ pub(crate) fn after_fork_in_child() {
     FORKS.store(0, Ordering::SeqCst);
     MAKERS.store(0, Ordering::SeqCst);
     COMING.store(0, Ordering::SeqCst);
+    CAME.store(0, Ordering::SeqCst);
+    HERE.store(0, Ordering::SeqCst);
+    // It lives on, whatever the parent was about to do.
+    OVER.store(false, Ordering::SeqCst);
 }
 
 /// To be called by the last exit handler: from here on no thread gets a state, and those that were about to have one when
-/// this returns.
+/// this returns. What is being told to done callbacks and the like is told first, within `TOLD`.
 pub(crate) fn attach_no_more(py: Python<'_>) {
+    if py.version_info() >= (3, 14) {
+        return;
+    }
+    let (until, mut came) = (Instant::now() + TOLD, 0);
+    while CAME.load(Ordering::SeqCst) != came || HERE.load(Ordering::SeqCst) > 0 {
+        if Instant::now() >= until {
+            break;
+        }
+        came = CAME.load(Ordering::SeqCst);
+        py.detach(|| std::thread::sleep(QUIET));
+    }
     OVER.store(true, Ordering::SeqCst);
     let until = Instant::now() + ATTACHED;
     while COMING.load(Ordering::SeqCst) > 0 && Instant::now() < until {
@@ -102,10 +125,39 @@ pub(crate) fn is_known() -> bool {
 /// Does `job` with the interpreter. None, and `job` is dropped undone, when that is gone or about to go. Any thread of core's may
 /// have to call this, so nothing else attaches where the thread may be one that Python does not know.
 pub(crate) fn try_attach<R>(job: impl FnOnce(Python<'_>) -> R) -> Option<R> {
-    if OVER.load(Ordering::SeqCst) && !is_known() {
+    if is_known() {
+        return Python::try_attach(job);
+    }
+    if !come() {
         return None;
     }
-    Python::try_attach(job)
+    ANNOUNCED.set(true);
+    HERE.fetch_add(1, Ordering::SeqCst);
+    let done = Python::try_attach(|py| {
+        arrive();
+        job(py)
+    });
+    arrive();
+    HERE.fetch_sub(1, Ordering::SeqCst);
+    done
+}
+
+/// Counts this thread as coming: true; or it is too late.
+fn come() -> bool {
+    COMING.fetch_add(1, Ordering::SeqCst);
+    if OVER.load(Ordering::SeqCst) {
+        COMING.fetch_sub(1, Ordering::SeqCst);
+        return false;
+    }
+    CAME.fetch_add(1, Ordering::SeqCst);
+    true
+}
+
+/// What was announced is attached, or will not be.
+fn arrive() {
+    if ANNOUNCED.replace(false) {
+        COMING.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Makes this thread's state, while nobody forks.
@@ -135,12 +187,9 @@ unsafe extern "C" fn __wrap_PyGILState_Ensure() -> PyGILState_STATE {
     let end = ParkOnUnwind;
     let uses = USES.get();
     let new = uses == 0 && !is_known();
-    if new {
-        COMING.fetch_add(1, Ordering::SeqCst);
-        if OVER.load(Ordering::SeqCst) {
-            COMING.fetch_sub(1, Ordering::SeqCst);
-            park();
-        }
+    let unannounced = new && !ANNOUNCED.get();
+    if unannounced && !come() {
+        park();
     }
     let interpreter = INTERPRETER.load(Ordering::Acquire);
     if uses > 0 {
@@ -151,7 +200,7 @@ unsafe extern "C" fn __wrap_PyGILState_Ensure() -> PyGILState_STATE {
     }
     // SAFETY: as the caller promises.
     let state = unsafe { __real_PyGILState_Ensure() };
-    if new {
+    if unannounced {
         COMING.fetch_sub(1, Ordering::SeqCst);
     }
     std::mem::forget(end);

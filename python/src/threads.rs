@@ -69,6 +69,8 @@ impl Drop for Starting {
 /// To be called in each forked child: what was being started is the parent's.
 pub(crate) fn after_fork_in_child() {
     STARTING.store(0, Ordering::SeqCst);
+    // It lives on, whatever the parent was about to do.
+    EXITING.store(false, Ordering::SeqCst);
 }
 
 /// To be called when pools have been drained at exit: from here on only a thread that submits starts workers, and what was

@@ -240,11 +240,17 @@ def stacks(process):
     import shutil
     import subprocess
 
-    if shutil.which("gdb"):
-        command = ["gdb", "-p", str(process), "-batch", "-ex", "thread apply all bt 30"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
-    threads = pathlib.Path(f"/proc/{process}/task").glob("*")
-    return ", ".join(f"{(one / 'comm').read_text().strip()}: {(one / 'wchan').read_text()}" for one in threads)
+    quiet = ["-nx", "-batch", "-iex", "set debuginfod enabled off"]
+    try:
+        if shutil.which("gdb"):
+            command = ["gdb", *quiet, "-p", str(process), "-ex", "thread apply all bt 30"]
+            nothing, said = subprocess.DEVNULL, subprocess.PIPE
+            done = subprocess.run(command, stdin=nothing, stdout=said, stderr=nothing, timeout=SECONDS, check=False)
+            return done.stdout.decode(errors="replace")
+        threads = list(pathlib.Path(f"/proc/{process}/task").glob("*"))
+        return ", ".join(f"{(one / 'comm').read_text().strip()}: {(one / 'wchan').read_text()}" for one in threads)
+    except (OSError, subprocess.SubprocessError) as error:
+        return repr(error)
 
 
 def many():
@@ -253,6 +259,7 @@ def many():
     import concurrent.futures
     import os
     import random
+    import resource
     import signal
     import subprocess
     import threading
@@ -264,6 +271,7 @@ def many():
     parser.add_argument("--together", type=int, default=len(os.sched_getaffinity(0)) + 1, metavar="N")
     parser.add_argument("--one", type=int, metavar="NUMBER", help="one scenario, in this interpreter")
     options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     chance = random.Random(seed)
     numbers = [chance.randrange(10**9) for _ in range(options.runs)]
@@ -278,8 +286,9 @@ def many():
         flags = ["-W", "error", "-W", "ignore::DeprecationWarning", "-X", "dev" if number % 2 else "faulthandler"]
         command = [sys.executable, *flags, os.path.abspath(__file__), "--one", str(number)]
         start = time.monotonic()
+        nothing, said = subprocess.DEVNULL, subprocess.PIPE
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=nothing, stdout=said, stderr=said, text=True, errors="replace", start_new_session=True
         )
         why = None
         try:
@@ -291,7 +300,8 @@ def many():
             try:
                 out, err = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                # Its children, too: they hold the pipes.
+                os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()
         took = time.monotonic() - start
         if why is None and err:
