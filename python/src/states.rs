@@ -138,7 +138,8 @@ pub(crate) fn try_attach<R>(job: impl FnOnce(Python<'_>) -> R) -> Option<R> {
         job(py)
     });
     arrive();
-    HERE.fetch_sub(1, Ordering::SeqCst);
+    // In a child that `job` has forked nobody is counted.
+    let _ = HERE.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |here| here.checked_sub(1));
     done
 }
 
