@@ -2,7 +2,8 @@
 //!
 //! Keeps true: a pool, also one that was dropped and drains in the background, is given up `exit_timeout` after the last
 //! of its tasks ended, by name; Ctrl-C ends the wait. What a forked child inherited has no threads there: the child's exit
-//! does not wait for it.
+//! does not wait for it. When the last exit handler returns, no thread of duly is half way into the interpreter, and none has
+//! just asked for it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -152,7 +153,8 @@ pub(crate) fn _before_finalizing(py: Python<'_>) -> PyResult<()> {
         let sys = py.import("sys")?;
         let before: f64 = sys.call_method0("getswitchinterval")?.extract()?;
         sys.call_method1("setswitchinterval", (SWITCH.max(before),))?;
-        let before = Duration::try_from_secs_f64(before).unwrap_or_default().min(LOOK * 20);
+        // Whoever has set it longer than that does not have the exit wait for it.
+        let before = Duration::try_from_secs_f64(before.min(SWITCH)).unwrap_or_default();
         py.detach(|| std::thread::sleep(before + Duration::from_millis(1)));
     }
     Ok(())

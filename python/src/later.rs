@@ -82,7 +82,7 @@ pub(crate) fn never_attaches() -> bool {
 }
 
 /// Does `job` with the interpreter: now, or, on a thread that never attaches, soon on another one. When the interpreter is
-/// gone it is dropped undone.
+/// gone, or about to go (`states::try_attach`), it is dropped undone.
 pub(crate) fn attached(job: impl FnOnce(Python<'_>) + Send + 'static) {
     if never_attaches() {
         hand_over(Box::new(job));

@@ -96,13 +96,16 @@ fn go(arguments: &Arguments) -> Result<bool> {
     let mut before = report::Before::default();
     if let (Some(log), Some(commit)) = (&arguments.caught_in, &arguments.at) {
         let said = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
-        let count = chosen.len();
-        chosen = table::but_for(chosen, &said, &table::read_at(root, TABLE, commit)?);
+        let (caught, left) = table::caught_before(chosen, &said, &table::read_at(root, TABLE, commit)?);
+        // In the words of the run that caught them, so that the log of this one can be gone on with, too.
+        for mutant in &caught {
+            println!("caught: {} in an earlier run", mutant.name);
+        }
         before = report::Before {
-            caught: count - chosen.len(),
+            caught: caught.len(),
             commit: commit.clone(),
         };
-        println!("mutants: {} of {count} were caught before, at {commit}", before.caught);
+        chosen = left;
     }
     if arguments.list {
         report::list(&chosen);

@@ -1,7 +1,7 @@
 //! The runner's test of itself, on a crate of ten lines: what is no catch must not count as one.
 
 use crate::judge::Verdict;
-use crate::table::{Mutant, Test, but_for};
+use crate::table::{Mutant, Test, caught_before};
 use crate::trial;
 use std::fs;
 use std::path::Path;
@@ -135,11 +135,9 @@ fn what_was_caught_before_is_left_out_unless_its_entry_has_changed() {
     let then = ["same", "changed", "survived"].map(named);
     let log = "caught: same in 1.0 s: no\ncaught: changed in 1.0 s: no\nNOT CAUGHT: survived in 1.0 s: SURVIVED\n\
                caught: new in 1.0 s: no\n";
-    let left = but_for(
-        vec![named("same"), changed, named("survived"), named("new")],
-        log,
-        &then,
-    );
-    let left: Vec<_> = left.iter().map(|mutant| mutant.name.as_str()).collect();
-    assert_eq!(left, ["changed", "survived", "new"]);
+    let all = vec![named("same"), changed, named("survived"), named("new")];
+    let (caught, left) = caught_before(all, log, &then);
+    let names = |mutants: &[Mutant]| mutants.iter().map(|mutant| mutant.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&caught), ["same"]);
+    assert_eq!(names(&left), ["changed", "survived", "new"]);
 }

@@ -128,14 +128,14 @@ pub(crate) fn read_at(root: &Path, folder: &str, commit: &str) -> Result<Vec<Mut
     Ok(all)
 }
 
-/// Those of `all` that the log of a run at `commit` does not say were caught, or that have changed since.
-pub(crate) fn but_for(all: Vec<Mutant>, log: &str, then: &[Mutant]) -> Vec<Mutant> {
+/// Those of `all` that the log of an earlier run says were caught, if they are as they were `then`; and the others.
+pub(crate) fn caught_before(all: Vec<Mutant>, log: &str, then: &[Mutant]) -> (Vec<Mutant>, Vec<Mutant>) {
     let caught: BTreeSet<_> = log
         .lines()
         .filter_map(|line| line.strip_prefix("caught: ")?.split_once(" in ").map(|(name, _)| name))
         .collect();
     let same = |mutant: &Mutant| caught.contains(mutant.name.as_str()) && then.contains(mutant);
-    all.into_iter().filter(|mutant| !same(mutant)).collect()
+    all.into_iter().partition(same)
 }
 
 fn check(all: &[Mutant]) -> Result<()> {
