@@ -228,11 +228,12 @@ static void plant(program *me) {
     static atomic_int started;
     me->planted_done = true;
     plant_one(me, "planted:fails", fails, NULL);
-    plant_one(me, "planted:sleeps-for-ever", sleeps_for_ever, NULL);
+    /* Before the one that sleeps: where there is one worker, it has to have begun before its deadline. */
     duly_task *deaf = plant_one(me, "planted:ignores-cancellation", ignores_cancellation, &started);
-    for (uint64_t until = now() + me->args.planted_timeout; deaf != NULL && !started && !interrupted && now() < until;)
+    for (uint64_t until = now() + me->args.planted_timeout / 2; deaf != NULL && !started && !interrupted && now() < until;)
         usleep(1000);
     duly_task_cancel(deaf);
+    plant_one(me, "planted:sleeps-for-ever", sleeps_for_ever, NULL);
 
     /* More tasks at once than the queue and the workers can hold. */
     duly_task_options options = DULY_TASK_OPTIONS_INIT;
@@ -571,6 +572,8 @@ int main(int argc, char **argv) {
 
     options.name = "checksum";
     options.workers = me.args.workers;
+    /* Two of what is planted never come back, also where there is only one worker. */
+    options.max_replacements = me.args.workers + 16;
     options.capacity = me.args.capacity;
     options.default_timeout_ns = me.args.timeout;
     duly_status status = duly_pool_new(&options, &me.pool);

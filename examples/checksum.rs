@@ -88,6 +88,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     let pool = Pool::builder()
         .name("checksum")
         .workers(args.workers)
+        // Two of what is planted never come back, also where there is only one worker.
+        .max_replacements(args.workers.saturating_add(2))
         .capacity(args.capacity)
         .default_timeout(args.timeout)
         .build()?;
@@ -252,11 +254,7 @@ impl Planted {
         self.submit(pool, timeout, "planted:panics", || {
             panic!("planted: this callback panics")
         });
-        self.submit(pool, timeout, "planted:sleeps-for-ever", || {
-            loop {
-                thread::sleep(Duration::from_secs(3600));
-            }
-        });
+        // Before the one that sleeps: where there is one worker, it has to have begun before its deadline.
         let (started, has_started) = mpsc::channel();
         let ignores = self.submit(pool, timeout, "planted:ignores-cancellation", move || {
             let _ = started.send(());
@@ -264,10 +262,15 @@ impl Planted {
                 thread::sleep(Duration::from_millis(10));
             }
         });
-        let _ = has_started.recv_timeout(timeout);
+        let _ = has_started.recv_timeout(timeout / 2);
         if let Some(task) = ignores {
             task.cancel();
         }
+        self.submit(pool, timeout, "planted:sleeps-for-ever", || {
+            loop {
+                thread::sleep(Duration::from_secs(3600));
+            }
+        });
         self.burst(pool, timeout, args.capacity + 2 * args.workers + 64);
     }
 

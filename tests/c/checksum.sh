@@ -35,9 +35,10 @@ verdict p01_checksum_agrees_with_sha256sum "$(digest_of "$tree/out") $status" "$
 verdict p12_checksum_ends_with_its_books_balanced "$(tail -n 1 "$tree/out")" 'books balance'
 verdict p02_checksum_answers_for_callbacks_that_never_return \
     "$(awk '/^planted:(sleeps|ignores|fails)/ { print $2 }' "$tree/out" | tr '\n' ' ')" \
-    'failed deadline_exceeded cancelled '
+    'failed cancelled deadline_exceeded '
+# The queue has 64 places, in some of which the ten files before the burst and two of what is planted may still be.
 verdict p05_checksum_bursts_its_queue \
-    "$(awk '/^planted:burst/ { print ($2 >= 64 && $2 < 200) && ($4 >= 60) && ($5 == "refused") }' "$tree/out")" 1
+    "$(awk '/^planted:burst/ { print ($2 >= 52 && $2 < 200) && ($4 >= 60) && ($5 == "refused") }' "$tree/out")" 1
 
 chmod 000 "$tree/files/f1"
 if [ -r "$tree/files/f1" ]; then
