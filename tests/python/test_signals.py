@@ -14,7 +14,7 @@ import duly
 # Callbacks that were abandoned end late.
 logging.getLogger("duly").addHandler(logging.NullHandler())
 logging.getLogger("duly").propagate = False
-# In debug mode an event loop warns of a step that took longer than 0.1 s, as any step may where the machine stood still.
+# In debug mode an event loop warns of a step that took longer than 0.1 s, as any may on a machine that stood still.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 def until(ready, seconds=20.0):
