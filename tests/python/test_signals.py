@@ -8,7 +8,7 @@ import duly
 import pytest
 
 PRELUDE = """
-import asyncio, contextlib, ctypes, logging, os, pathlib, signal, sys, threading, time
+import asyncio, contextlib, ctypes, logging, os, pathlib, re, signal, sys, threading, time
 import duly
 
 # Callbacks that were abandoned end late.
@@ -32,6 +32,16 @@ def soon(number, ready=lambda: True):
         time.sleep(0.1)  # for the main thread to be in its wait; if it is not yet, the program shows less, and passes
         send(number)
     threading.Thread(target=wait, daemon=True).start()
+
+# That the main thread is in a wait of CPython: a signal between its last look at signals and the system call would be
+# heeded after the call only. It sleeps, and has not moved for a moment.
+def in_its_wait():
+    def look():
+        status = pathlib.Path(f"/proc/self/task/{os.getpid()}/status").read_text()
+        return re.findall(r"^(?:State|voluntary_ctxt_switches):\\s*(\\w+)", status, re.M)
+    before = look()
+    time.sleep(0.05)
+    return before[0] == "S" and before == look()
 
 def threads():
     names = []
@@ -150,16 +160,23 @@ def test_p14_without_a_keyboard_interrupt_where_the_program_ignores_the_signal()
     """)
 
 
-@pytest.mark.parametrize("wait", ["threading.Event().wait()", "os.read(ends[0], 1)", "pool.wait_shutdown()"])
-def test_p14_ctrl_c_still_interrupts_what_the_main_thread_waits_in(wait):
+@pytest.mark.parametrize(
+    ("wait", "waits"),
+    [
+        ("threading.Event().wait()", "in_its_wait()"),
+        ("os.read(ends[0], 1)", "in_its_wait()"),
+        ("pool.wait_shutdown()", "True"),
+    ],
+)
+def test_p14_ctrl_c_still_interrupts_what_the_main_thread_waits_in(wait, waits):
     program(
         """
         pool, gate, ends = duly.Pool(workers=1), threading.Event(), os.pipe()
         pool.shutdown_on([signal.SIGINT])
         task = pool.submit(gate.wait)
-        threading.Timer(20, os._exit, [3]).start()
+        threading.Timer(40, os._exit, [3]).start()
         try:
-            soon(signal.SIGINT, pool.running)
+            soon(signal.SIGINT, lambda: pool.running() and <waits>)
             <wait>
         except KeyboardInterrupt:
             pass
@@ -170,6 +187,7 @@ def test_p14_ctrl_c_still_interrupts_what_the_main_thread_waits_in(wait):
         os._exit(0)
         """,
         wait=wait,
+        waits=waits,
     )
 
 
