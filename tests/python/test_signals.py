@@ -8,7 +8,7 @@ import duly
 import pytest
 
 PRELUDE = """
-import asyncio, contextlib, ctypes, logging, os, pathlib, re, signal, sys, threading, time
+import asyncio, contextlib, ctypes, faulthandler, logging, os, pathlib, re, signal, sys, threading, time
 import duly
 
 # Callbacks that were abandoned end late.
@@ -174,7 +174,7 @@ def test_p14_ctrl_c_still_interrupts_what_the_main_thread_waits_in(wait, waits):
         pool, gate, ends = duly.Pool(workers=1), threading.Event(), os.pipe()
         pool.shutdown_on([signal.SIGINT])
         task = pool.submit(gate.wait)
-        threading.Timer(40, os._exit, [3]).start()
+        faulthandler.dump_traceback_later(40, exit=True)
         try:
             soon(signal.SIGINT, lambda: pool.running() and <waits>)
             <wait>
@@ -207,7 +207,7 @@ def test_p14_a_main_thread_that_never_comes_back_holds_nothing_up():
         soon(signal.SIGUSR1, here.is_set)
         soon(signal.SIGTERM, lambda: here.is_set() and pool.running())
         threading.Thread(target=watch, daemon=True).start()
-        threading.Timer(30, os._exit, [3]).start()
+        faulthandler.dump_traceback_later(40, exit=True)
         mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
         here.set()
         for _ in range(2):
