@@ -349,20 +349,22 @@ TEST(p04_a_run_whose_caller_leaves_is_cancelled_in_line_queued_and_running) {
 TEST(p02_a_run_inside_a_callback_inherits_its_token) {
     const duly::pool pool(small(2));
     std::promise<duly::outcome> inner;
-    auto outer = pool.submit([&](duly::context &here) {
+    const std::shared_future<duly::outcome> told = inner.get_future().share();
+    auto outer = pool.submit([&, told](duly::context &here) {
         CHECK(!duly::token::current().is_cancelled());
         const auto caller = pool.run({}, [](duly::context &own) {
             while (!own.is_cancelled()) std::this_thread::sleep_for(1ms);
         }, [&](const duly::any_task &task, std::error_code) { inner.set_value(*task.outcome()); });
         while (!here.is_cancelled()) std::this_thread::sleep_for(1ms);
         CHECK(duly::token::current().is_cancelled());
-        std::this_thread::sleep_for(1ms);
-        CHECK(until([&] { return pool.stats().cancelled == 2; }));
+        // A caller that has left is told nothing, so it stays until it was.
+        CHECK(told.wait_for(LONG) == std::future_status::ready);
     });
     CHECK(until([&] { return pool.stats().running == 2; }));
     CHECK(outer.cancel());
-    CHECK(inner.get_future().get() == duly::outcome::cancelled);
+    CHECK(told.wait_for(LONG) == std::future_status::ready && told.get() == duly::outcome::cancelled);
     CHECK(outer.released_for(LONG) && !duly::token::current().is_cancelled());
+    CHECK(pool.stats().cancelled == 2);
     end_pool(pool);
 }
 
