@@ -573,7 +573,7 @@ int main(int argc, char **argv) {
     options.name = "checksum";
     options.workers = me.args.workers;
     /* Two of what is planted never come back, also where there is only one worker. */
-    options.max_replacements = me.args.workers + 16;
+    options.max_replacements = me.args.workers > 16 ? me.args.workers : 16;
     options.capacity = me.args.capacity;
     options.default_timeout_ns = me.args.timeout;
     duly_status status = duly_pool_new(&options, &me.pool);

@@ -33,7 +33,7 @@ def main() -> int:
         pool = duly.Pool(
             args.workers,
             # Two of what is planted never come back, also where there is only one worker.
-            max_replacements=(args.workers or MOST_WORKERS) + 2,
+            max_replacements=max(args.workers or MOST_WORKERS, 2),
             capacity=args.capacity,
             default_timeout=args.timeout,
             name="checksum",

@@ -89,7 +89,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         .name("checksum")
         .workers(args.workers)
         // Two of what is planted never come back, also where there is only one worker.
-        .max_replacements(args.workers.saturating_add(2))
+        .max_replacements(args.workers.max(2))
         .capacity(args.capacity)
         .default_timeout(args.timeout)
         .build()?;
